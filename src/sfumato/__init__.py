@@ -1,0 +1,1 @@
+"""Medical image segmentation trained with superpixel-guided soft labels."""

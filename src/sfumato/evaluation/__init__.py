@@ -1,0 +1,1 @@
+"""Scores of many cases, and what they say together."""
