@@ -9,6 +9,9 @@ from pathlib import Path
 
 from sfumato.errors import FileError
 
+MARK = ".sfumato"
+"""An empty file in every output folder: what is in there may be made again."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -38,23 +41,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make an output folder, refusing one that already holds something.
+    """Make an output folder and mark it as ours, refusing one that already holds something.
 
     Args:
         folder: The folder that a command is about to fill.
-        overwrite: Whether an existing folder is emptied first.
+        overwrite: Whether an existing folder is emptied first. Only a folder that sfumato
+            marked is, so that a slip of the keyboard costs no data.
 
     Raises:
-        FileError: If the folder exists with content and `overwrite` is false, or is a file.
+        FileError: If the folder exists with content and may not be emptied, or is a file.
     """
     if folder.is_file():
         raise FileError(folder, "is a file, but a folder is to be written there")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise FileError(folder, "exists already; choose another --out or add --overwrite")
+        if not (folder / MARK).exists():
+            raise FileError(
+                folder, "was not written by sfumato, so it is not emptied; choose another --out"
+            )
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
     except OSError as error:
         raise FileError(folder, f"cannot be made ({os_reason(error)})") from error
 

@@ -1,0 +1,51 @@
+"""What the name of an image file says: its format and the case it belongs to."""
+
+from pathlib import Path
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+TIFF_SUFFIXES = (".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, *TIFF_SUFFIXES)
+"""Every ending that can be read; a folder with one DICOM series can be read too."""
+
+# Formats in two files, or lossy ones, and what a label is written as instead.
+_WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}
+
+
+def file_suffix(path: Path) -> str:
+    """Return the ending of a file name in lower case, both parts of a double one.
+
+    Examples:
+        >>> file_suffix(Path("scans/a.NII.gz")), file_suffix(Path("b.v2.png"))
+        ('.nii.gz', '.png')
+    """
+    name = path.name.lower()
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), Path(name).suffix)
+
+
+def file_stem(path: Path) -> str:
+    """Return the file name without its ending.
+
+    Examples:
+        >>> file_stem(Path("scans/a.nii.gz")), file_stem(Path("b.v2.png"))
+        ('a', 'b.v2')
+    """
+    suffix = file_suffix(path)
+    return path.name[: len(path.name) - len(suffix)]
+
+
+def label_suffix(path: Path) -> str:
+    """Return the ending under which the label of an image is best written.
+
+    It is the image's own, except for formats that would lose something: JPEG changes values,
+    and .mhd and .nhdr spread over two files. A DICOM folder gets NIfTI.
+
+    Examples:
+        >>> label_suffix(Path("a.nii.gz")), label_suffix(Path("b.jpg")), label_suffix(Path("c.mhd"))
+        ('.nii.gz', '.png', '.mha')
+    """
+    suffix = file_suffix(path)
+    if path.is_dir() or suffix not in IMAGE_SUFFIXES:
+        return ".nii.gz"
+    return _WRITTEN_AS.get(suffix, suffix)

@@ -1,0 +1,140 @@
+"""NIfTI files: images, labels, and probabilities in bytes."""
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import nibabel
+import numpy as np
+from jaxtyping import Float64, Shaped
+from nibabel.spatialimages import HeaderDataError
+
+from sfumato.errors import FileError
+from sfumato.image.elements import Elements, bad_spacing, damaged, placed
+from sfumato.image.geometry import Geometry
+from sfumato.image.names import file_suffix
+from sfumato.storage import atomic_path
+
+VolumeAffine: TypeAlias = Float64[np.ndarray, "4 4"]
+_FlatAffine: TypeAlias = Float64[np.ndarray, "3 3"]
+
+_FORMATS = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}  # by the header's size in bytes
+
+
+def read_nifti(path: Path) -> tuple[Elements, Geometry]:
+    """Read a flat image (x, y), a volume (x, y, z), or channels (x, y, z, c) or (x, y, z, 1, c).
+
+    Stored slopes and intercepts are applied. A flat image tilted out of the patient's
+    axial plane keeps its spacing only, since a flat grid cannot say more.
+
+    Raises:
+        FileError: If the file is damaged, or its header cannot be true.
+    """
+    values, affine = load_nifti(path)
+    if values.ndim == 2:
+        return values[np.newaxis], placed(path, values.shape, _flat_affine(affine))
+    if values.ndim == 5 and values.shape[3] == 1:
+        values = values[:, :, :, 0]
+    channels_first = np.moveaxis(values, -1, 0) if values.ndim > 3 else values[np.newaxis]
+    return channels_first, placed(path, channels_first.shape[1:], affine)
+
+
+def load_nifti(path: Path) -> tuple[Shaped[np.ndarray, "..."], VolumeAffine]:
+    """Read the array of a NIfTI file as it is stored, scaled, with its volume affine.
+
+    Raises:
+        FileError: If the file is damaged, or its header cannot be true.
+    """
+    try:
+        # The whole file is unpacked at once because only then gzip compares its checksum.
+        raw = path.read_bytes()
+        if file_suffix(path) == ".nii.gz":
+            raw = gzip.decompress(raw)
+        image_format = _check_header(path, raw)
+        image = image_format.from_bytes(raw)
+        values = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
+        raise damaged(path, error) from error
+    if values.dtype.names:  # a colour picture: one field for each of R, G, B (and alpha)
+        values = np.stack([values[name] for name in "RGB"], axis=-1)
+    return values, np.asarray(image.affine, np.float64)
+
+
+def write_nifti(
+    path: Path,
+    values: Shaped[np.ndarray, "..."],
+    geometry: Geometry,
+    slope: float | None = None,
+) -> None:
+    """Write an array whose first axes are the spatial ones, atomically.
+
+    Args:
+        path: A name ending in .nii.gz or .nii.
+        values: What is stored, number for number.
+        geometry: Where it lies.
+        slope: What readers multiply the stored numbers by.
+
+    Raises:
+        FileError: If an axis is longer than NIfTI can say, or the disk is full.
+    """
+    try:
+        image = nibabel.Nifti1Image(values, _volume_affine(geometry))
+    except HeaderDataError as error:
+        raise FileError(
+            path, f"cannot hold the shape {values.shape}; NIfTI ends at 32767 elements an axis"
+        ) from error
+    image.header.set_xyzt_units("mm")
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)
+    with atomic_path(path) as temporary:
+        nibabel.save(image, temporary)
+
+
+def _check_header(path: Path, raw: bytes) -> Any:
+    """Look at what the file itself says, before nibabel repairs it, and return its format."""
+    sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")} & _FORMATS.keys()
+    if not sizes:
+        raise ValueError("it does not begin like a NIfTI file")
+    image_format = _FORMATS[sizes.pop()]
+    header = image_format.header_class.from_fileobj(io.BytesIO(raw), check=False)
+    n_axes = int(header["dim"][0])
+    if not 1 <= n_axes <= 7:
+        raise ValueError(f"its header gives {n_axes} axes")
+    shape = [int(n) for n in header["dim"][1 : n_axes + 1]]
+    if min(shape) < 1:
+        raise FileError(path, f"is empty (shape {'×'.join(map(str, shape))}); export it again")
+    spacing = np.asarray(header["pixdim"][1 : min(n_axes, 3) + 1], np.float64)
+    if not (np.isfinite(spacing).all() and spacing.min() > 0):
+        raise bad_spacing(path, " × ".join(f"{s:.4g}" for s in spacing))
+    n_bytes = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize
+    if len(raw) < int(header["vox_offset"]) + n_bytes:
+        raise ValueError(f"{len(raw)} bytes instead of {int(header['vox_offset']) + n_bytes}")
+    return image_format
+
+
+def _volume_affine(geometry: Geometry) -> VolumeAffine:
+    if len(geometry.shape) == 3:
+        return geometry.affine
+    volume = np.eye(4)
+    volume[:2, :2], volume[:2, 3] = geometry.affine[:2, :2], geometry.affine[:2, 2]
+    return volume
+
+
+def _flat_affine(affine: VolumeAffine) -> _FlatAffine:
+    """Undo `_volume_affine`; a tilted picture keeps only its spacing."""
+    if not np.allclose(affine[2, :2], 0, atol=1e-6):
+        return np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0])
+    flat = np.eye(3)
+    flat[:2, :2], flat[:2, 2] = affine[:2, :2], affine[:2, 3]
+    return flat
+
+
+def flat_geometry(path: Path, shape: tuple[int, ...], affine: VolumeAffine) -> Geometry:
+    """Return the place of a flat image that was stored as a volume one element thick.
+
+    Raises:
+        FileError: If the affine is degenerate.
+    """
+    return placed(path, shape, _flat_affine(affine))
