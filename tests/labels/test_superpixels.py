@@ -1,0 +1,264 @@
+"""Superpixels: connected, the right size in millimetres, and fair to every channel."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
+from pydantic import ValidationError
+from scipy import ndimage
+
+from sfumato.errors import InputError
+from sfumato.labels.superpixels import (
+    SuperpixelSettings,
+    compute_superpixels,
+    default_size_mm,
+    has_contrast,
+)
+
+
+@st.composite
+def images_with_spacing(draw):
+    shape = draw(array_shapes(min_dims=2, max_dims=3, max_side=14))
+    n_channels = draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    image = rng.normal(size=(n_channels, *shape)).astype(np.float32)
+    smoothness = draw(st.sampled_from([0, 1]))
+    image = ndimage.gaussian_filter(image, (0, *[smoothness] * len(shape)))
+    spacing = draw(st.tuples(*[st.sampled_from([0.4, 1.0, 1.4, 3.0])] * len(shape)))
+    return image, spacing
+
+
+def noisy_image(shape, n_channels=1, seed=0):
+    """Whole numbers, so that multiplying by 1000 is exact."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(n_channels, *shape)), (0, *[2] * len(shape)))
+    return np.round(500 * smooth / smooth.std()).astype(np.float32)
+
+
+def n_pieces(superpixels):
+    """Count connected pieces (through faces) of all superpixels together."""
+    boxes = ndimage.find_objects(superpixels + 1)
+    return sum(ndimage.label(superpixels[box] == i)[1] for i, box in enumerate(boxes))
+
+
+def median_extent_mm(superpixels, spacing):
+    boxes = ndimage.find_objects(superpixels + 1)
+    counts = np.median([[along.stop - along.start for along in box] for box in boxes], axis=0)
+    return counts * spacing
+
+
+def test_superpixels_follow_the_edges_of_an_image():
+    image = np.zeros((1, 4, 8), np.float32)
+    image[:, :, 3:] = 1
+    superpixels = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(size_mm=4))
+    expected = np.array([[0, 0, 0, 1, 1, 1, 1, 1]] * 4, np.int32)
+    np.testing.assert_array_equal(superpixels, expected)
+
+
+def test_an_image_without_contrast_gives_a_grid():
+    image = np.full((1, 9, 15), 7, np.float32)
+    superpixels = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(size_mm=3))
+    expected = np.arange(15, dtype=np.int32).reshape(3, 5).repeat(3, axis=0).repeat(3, axis=1)
+    np.testing.assert_array_equal(superpixels, expected)
+    assert not has_contrast(image)
+
+
+@settings(deadline=None)
+@given(images_with_spacing(), st.sampled_from([None, 0.2, 1.5, 4.0, 9.0, 1000.0]))
+def test_every_superpixel_is_connected_and_numbered_without_gaps(case, size_mm):
+    image, spacing = case
+    superpixels = compute_superpixels(image, spacing, SuperpixelSettings(size_mm=size_mm))
+    assert superpixels.dtype == np.int32
+    assert superpixels.shape == image.shape[1:]
+    n_superpixels = int(superpixels.max()) + 1
+    np.testing.assert_array_equal(np.unique(superpixels), np.arange(n_superpixels))
+    assert n_pieces(superpixels) == n_superpixels
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((40, 44, 36), (1.0, 1.0, 1.0)), ((12, 60, 60), (3.0, 0.8, 0.8)), ((90, 110), (0.3, 0.3))],
+)
+def test_superpixels_of_noise_are_connected_too(shape, spacing):
+    image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    superpixels = compute_superpixels(image, spacing, SuperpixelSettings(compactness=0.01))
+    assert n_pieces(superpixels) == superpixels.max() + 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (1, 9), (1, 1, 1), (2, 1, 3), (1, 20, 20)])
+@pytest.mark.parametrize("size_mm", [0.01, 1.0, 2.0, 100.0])
+def test_tiny_images_and_extreme_sizes_work(shape, size_mm):
+    image = np.arange(np.prod(shape), dtype=np.float32).reshape(1, *shape)
+    spacing = (1.0,) * len(shape)
+    superpixels = compute_superpixels(image, spacing, SuperpixelSettings(size_mm=size_mm))
+    expected = {0.01: np.prod(shape), 1.0: np.prod(shape), 100.0: 1}.get(size_mm)
+    assert expected in (None, superpixels.max() + 1)
+    assert n_pieces(superpixels) == superpixels.max() + 1
+
+
+def test_the_same_input_gives_the_same_superpixels():
+    image = noisy_image((20, 24, 22))
+    first, second = (
+        compute_superpixels(image, (1.0, 1.0, 1.0), SuperpixelSettings()) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((40, 40, 40), (1.0, 1.0, 1.0)),
+        ((40, 40, 40), (1.3, 1.0, 1.0)),
+        ((20, 80, 80), (3.0, 0.8, 0.8)),
+        ((80, 80, 20), (0.8, 0.8, 3.0)),
+        ((120, 40, 40), (0.3, 1.0, 1.0)),
+        ((30, 60, 100), (2.0, 1.0, 0.5)),
+        ((80, 80), (0.5, 0.5)),
+        ((80, 160), (1.0, 0.5)),
+    ],
+)
+@pytest.mark.parametrize("size", [1.0, 1.6])
+def test_superpixels_have_the_size_in_millimetres_along_every_axis(shape, spacing, size):
+    image = np.zeros((1, *shape), np.float32)
+    size_mm = size * default_size_mm(spacing)
+    superpixels = compute_superpixels(image, spacing, SuperpixelSettings(size_mm=size_mm))
+    extent_mm = median_extent_mm(superpixels, spacing)
+    assert (np.abs(extent_mm - size_mm) <= np.maximum(0.3 * size_mm, spacing)).all()
+    # Seeds stand a whole number of elements apart, so the mean is only nearly the size.
+    volume_mm = np.prod(shape) * np.prod(spacing) / (superpixels.max() + 1)
+    assert volume_mm ** (1 / len(shape)) == pytest.approx(size_mm, rel=0.12)
+
+
+def test_slices_thicker_than_a_superpixel_are_split_one_by_one():
+    image = noisy_image((5, 40, 40))
+    superpixels = compute_superpixels(image, (8.0, 1.0, 1.0), SuperpixelSettings(size_mm=5))
+    assert (median_extent_mm(superpixels, (8.0, 1.0, 1.0))[0]) == 8
+    n_in_slice = [len(np.unique(one)) for one in superpixels]
+    assert sum(n_in_slice) == superpixels.max() + 1
+    assert np.mean(n_in_slice) == pytest.approx(64, rel=0.2)
+
+
+def test_a_thick_slice_keeps_the_intensity_scale_of_the_whole_image():
+    bright = noisy_image((1, 40, 40))
+    image = np.concatenate([bright, 0.02 * bright], axis=1)
+    settings = SuperpixelSettings(size_mm=5)
+    spacing = (8.0, 1.0, 1.0)
+    first, faint = compute_superpixels(image, spacing, settings)
+    grid, _ = compute_superpixels(np.zeros_like(image), spacing, settings)
+    assert ((faint - faint.min()) == grid).mean() > 0.8
+    assert ((first - first.min()) == grid).mean() < 0.8
+
+
+def test_noise_does_not_melt_superpixels_together():
+    image = np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)
+    superpixels = compute_superpixels(image, (1.0, 1.0, 1.0), SuperpixelSettings(size_mm=4))
+    sizes = np.bincount(superpixels.ravel())
+    assert np.median(sizes) == pytest.approx(64, rel=0.5)
+    assert sizes.max() < 1000
+
+
+@pytest.mark.parametrize("scale", [2.0**-10, 1000.0, -1000.0])
+def test_no_channel_outweighs_another_by_its_scale(scale):
+    image = noisy_image((24, 26, 20), n_channels=2)
+    rescaled = image.copy()
+    rescaled[1] = rescaled[1] * np.float32(abs(scale)) + np.float32(0 if scale > 0 else 64000)
+    settings = SuperpixelSettings()
+    np.testing.assert_array_equal(
+        compute_superpixels(rescaled, (1.0, 1.0, 1.0), settings),
+        compute_superpixels(image, (1.0, 1.0, 1.0), settings),
+    )
+
+
+def test_a_constant_channel_changes_nothing():
+    image = noisy_image((30, 30))
+    padded = np.concatenate([image, np.full_like(image, 9)])
+    np.testing.assert_array_equal(
+        compute_superpixels(padded, (1.0, 1.0), SuperpixelSettings()),
+        compute_superpixels(image, (1.0, 1.0), SuperpixelSettings()),
+    )
+
+
+def test_outliers_do_not_hide_the_rest_of_an_image():
+    image = noisy_image((60, 60))
+    with_outlier = image.copy()
+    with_outlier.flat[image.argmax()] = 1e7
+    np.testing.assert_array_equal(
+        compute_superpixels(with_outlier, (1.0, 1.0), SuperpixelSettings()),
+        compute_superpixels(image, (1.0, 1.0), SuperpixelSettings()),
+    )
+
+
+def test_contrast_in_very_few_elements_counts():
+    image = np.zeros((1, 60, 60), np.float32)
+    image[0, 10:13, 10:13] = 1
+    superpixels = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings())
+    assert has_contrast(image)
+    assert len(np.unique(superpixels[10:13, 10:13])) == 1
+    # The bright spot moved the borders of the grid.
+    assert (superpixels != compute_superpixels(image * 0, (1.0, 1.0), SuperpixelSettings())).any()
+
+
+def test_millimetres_only_matter_relative_to_the_size():
+    image = noisy_image((20, 30, 30))
+    near = compute_superpixels(image, (1.0, 1.0, 1.0), SuperpixelSettings(size_mm=5))
+    far = compute_superpixels(image, (0.25, 0.25, 0.25), SuperpixelSettings(size_mm=1.25))
+    np.testing.assert_array_equal(near, far)
+
+
+def test_three_channels_are_a_photo_only_if_said_so():
+    image = np.clip(noisy_image((40, 40), n_channels=3) / 10 + 128, 0, 255)
+    three = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings())
+    reordered = compute_superpixels(image[[2, 0, 1]], (1.0, 1.0), SuperpixelSettings())
+    np.testing.assert_array_equal(three, reordered)
+    photo = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(is_photo=True))
+    assert (photo != three).any()
+    assert n_pieces(photo) == photo.max() + 1
+
+
+@pytest.mark.parametrize(("n_channels", "shift"), [(1, 0), (4, 0), (3, -1), (3, 256)])
+def test_a_photo_needs_three_channels_from_0_to_255(n_channels, shift):
+    image = np.full((n_channels, 8, 8), shift, np.float32)
+    with pytest.raises(InputError, match="set is_photo to false"):
+        compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(is_photo=True))
+
+
+def test_spacing_must_fit_the_image():
+    image = np.zeros((1, 4, 4), np.float32)
+    with pytest.raises(InputError, match="one number for each of the 2 spatial axes"):
+        compute_superpixels(image, (1.0, 1.0, 1.0), SuperpixelSettings())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_with_holes_is_refused(value):
+    image = np.zeros((1, 4, 4), np.float32)
+    image[0, 1, 1] = value
+    with pytest.raises(InputError, match="NaN or infinity"):
+        compute_superpixels(image, (1.0, 1.0), SuperpixelSettings())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size_mm": 0}, {"compactness": 0}, {"n_iterations": 0}, {"size": 3}]
+)
+def test_settings_check_themselves(wrong):
+    with pytest.raises(ValidationError):
+        SuperpixelSettings(**wrong)
+
+
+def test_more_compact_superpixels_have_shorter_borders():
+    image = noisy_image((60, 60))
+    perimeters = []
+    for compactness in (0.1, 0.3, 3.0):
+        settings = SuperpixelSettings(compactness=compactness)
+        superpixels = compute_superpixels(image, (1.0, 1.0), settings)
+        length = sum((np.diff(superpixels, axis=axis) != 0).sum() for axis in (0, 1))
+        perimeters.append(length / np.sqrt(superpixels.max() + 1))
+    assert perimeters[0] > perimeters[1] > perimeters[2]
+
+
+def test_importing_the_module_does_not_import_scikit_image():
+    check = "import sfumato.labels.softeners, sys; sys.exit('skimage' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
