@@ -1,0 +1,108 @@
+"""Data sets that are told by their folders alone: images/ and labels/, or just images."""
+
+from pathlib import Path
+
+from sfumato.cases.record import CaseRecord, Listing, sorted_records
+from sfumato.errors import DatasetError, unknown_name
+from sfumato.image.files import IMAGE_SUFFIXES, file_stem, file_suffix
+
+_DICOM_SUFFIX = ".dcm"
+
+
+def read_folder(folder: Path) -> Listing:
+    """List images/ and labels/ matched by stem, or a folder of images without labels.
+
+    Without labels/ the data set is unlabelled. Also a folder of DICOM files is one case.
+
+    Raises:
+        DatasetError: If there are no images, two have one stem, or images and labels do not
+            match one to one.
+    """
+    if (folder / "images").is_dir():
+        return read_pair(folder / "images", folder / "labels")
+    if (folder / "labels").is_dir():
+        raise DatasetError(f"{folder}: has labels/ but no images/ beside it; add the images")
+    return read_pair(folder, None)
+
+
+def read_pair(images: Path, labels: Path | None) -> Listing:
+    """Match a folder of images with a folder of labels by stem, if that exists.
+
+    Raises:
+        DatasetError: If there are no images, two have one stem, or they do not match.
+    """
+    records = sorted_records(images, list_images(images))
+    if labels is None or not labels.is_dir():
+        return Listing(records=records)
+    label_records = sorted_records(labels, list_images(labels))
+    label_paths = {record.id: record.image_paths for record in label_records}
+    check_match({record.id for record in records}, set(label_paths), images, labels)
+    return Listing(
+        records=tuple(
+            CaseRecord(
+                id=record.id,
+                group=record.group,
+                image_paths=record.image_paths,
+                label_paths=label_paths[record.id],
+            )
+            for record in records
+        )
+    )
+
+
+def list_images(path: Path) -> list[CaseRecord]:
+    """List the images at a path as unlabelled cases: a file, a DICOM folder, or many of both.
+
+    Raises:
+        DatasetError: If there are none.
+    """
+    if path.is_file() and file_suffix(path) not in IMAGE_SUFFIXES:
+        raise DatasetError(f"{path}: {unknown_name('file type', path.suffix, IMAGE_SUFFIXES)}")
+    if path.is_file() or is_series(path):
+        return [_image_record(path)]
+    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    found = [entry for entry in entries if _is_image(entry)]
+    if not found:
+        raise DatasetError(
+            f"{path}: holds no images; put files of these types there: {', '.join(IMAGE_SUFFIXES)}"
+        )
+    return [_image_record(entry) for entry in found]
+
+
+def check_match(image_ids: set[str], label_ids: set[str], images: Path, labels: Path) -> None:
+    """Refuse images without label and labels without image.
+
+    Raises:
+        DatasetError: Naming the first few that lack the other.
+    """
+    if missing := sorted(image_ids - label_ids):
+        raise DatasetError(
+            f"{labels}: missing label for {_first(missing)};"
+            " add the label, or move the image out of the data set"
+        )
+    if missing := sorted(label_ids - image_ids):
+        raise DatasetError(
+            f"{images}: missing image for the label of {_first(missing)};"
+            " add the image, or move the label out of the data set"
+        )
+
+
+def is_series(path: Path) -> bool:
+    """Tell whether a folder holds DICOM files directly."""
+    return path.is_dir() and any(
+        entry.suffix.lower() == _DICOM_SUFFIX and not entry.name.startswith(".")
+        for entry in path.iterdir()
+    )
+
+
+def _is_image(path: Path) -> bool:
+    return (path.is_file() and file_suffix(path) in IMAGE_SUFFIXES) or is_series(path)
+
+
+def _image_record(path: Path) -> CaseRecord:
+    case_id = path.resolve().name if path.is_dir() else file_stem(path)
+    return CaseRecord(id=case_id, group=case_id, image_paths=(path,))
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,86 @@
+"""Prepared cases on disk: made once, read in pieces, made again when anything changed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.cases.dataset import CaseRecord, Dataset
+from sfumato.cases.preparation import PreparationSettings, PreparedCase, prepare_case
+from sfumato.errors import FileError
+from sfumato.image.geometry import Geometry
+from sfumato.storage import os_reason
+
+FORMAT_VERSION = 1
+"""Part of the key: raise it whenever preparation or this layout changes."""
+
+
+def prepare_dataset(
+    dataset: Dataset, settings: PreparationSettings, folder: Path
+) -> Iterator[PreparedCase]:
+    """Prepare the cases of a data set one after the other, reusing what is there.
+
+    Args:
+        dataset: Cases with labels.
+        settings: How they are prepared.
+        folder: Where prepared cases are kept; a case is prepared again when its files or
+            the settings differ from those it was made with.
+
+    Yields:
+        One prepared case after the other. Its arrays are read from disk as they are used.
+
+    Raises:
+        SfumatoError: If a case cannot be read or prepared, or the disk is full.
+    """
+    for record in dataset.records:
+        place = folder / f"{record.id}-{_key(record, settings)}"
+        if not place.is_dir():
+            _save(prepare_case(dataset.load(record.id), settings), place)
+        yield _load(record.id, place)
+
+
+def _key(record: CaseRecord, settings: PreparationSettings) -> str:
+    files = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in (*record.image_paths, *record.label_paths)
+        if path.exists()
+    ]
+    content = json.dumps([FORMAT_VERSION, files, settings.model_dump(mode="json")])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _save(case: PreparedCase, place: Path) -> None:
+    """Write a case under another name first, so that no half-written one is ever read."""
+    temporary = place.with_name(f".{os.getpid()}-{place.name}")
+    try:
+        temporary.mkdir(parents=True)
+        np.save(temporary / "image.npy", case.image)
+        np.save(temporary / "hard_label.npy", case.hard_label)
+        np.save(temporary / "soft_label.npy", case.soft_label)
+        np.save(temporary / "affine.npy", case.geometry.affine)
+        for index, positions in enumerate(case.positions, start=1):
+            np.save(temporary / f"positions_{index}.npy", positions)
+        temporary.rename(place)
+    except OSError as error:
+        raise FileError(place, f"cannot be written ({os_reason(error)})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _load(case_id: str, place: Path) -> PreparedCase:
+    hard_label = np.load(place / "hard_label.npy", mmap_mode="r")
+    n_foreground = len(list(place.glob("positions_*.npy")))
+    return PreparedCase(
+        id=case_id,
+        image=np.load(place / "image.npy", mmap_mode="r"),
+        hard_label=hard_label,
+        soft_label=np.load(place / "soft_label.npy", mmap_mode="r"),
+        positions=tuple(
+            np.load(place / f"positions_{index}.npy") for index in range(1, n_foreground + 1)
+        ),
+        geometry=Geometry(shape=hard_label.shape, affine=np.load(place / "affine.npy")),
+    )
