@@ -1,0 +1,107 @@
+"""From an image and a trained model to a probability map on the image's own grid."""
+
+from collections.abc import Callable
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from sfumato.arrays import Image, Probability
+from sfumato.errors import ModelError
+from sfumato.image.geometry import Geometry
+from sfumato.image.grid import model_grid
+from sfumato.image.preprocessing import normalize_intensities
+from sfumato.inference.probability import ProbabilityMap
+from sfumato.inference.sliding_window import predict_windows
+from sfumato.model.tensors import Images, Logits
+from sfumato.model.trained import TrainedModel
+from sfumato.settings import Settings
+
+
+class InferenceSettings(Settings):
+    """How windows slide over an image.
+
+    Attributes:
+        overlap: Share of a window that its neighbour covers too, at least.
+        is_mirrored: Whether each window is predicted mirrored as well, along the axes that
+            training mirrored, and the probabilities are averaged: slower, often better.
+    """
+
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    is_mirrored: bool = False
+
+
+class Predictor:
+    """A trained model, ready to segment images one after the other.
+
+    Args:
+        model: What was trained.
+        settings: How windows slide over an image.
+        device: Where the network computes.
+        dtype: The number type of convolutions.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        settings: InferenceSettings | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model = model
+        self.settings = settings or InferenceSettings()
+        self._compute = network_on(model.network.to(device).eval(), torch.device(device), dtype)
+
+    def predict(self, image: Image, geometry: Geometry) -> ProbabilityMap:
+        """Predict the class probabilities of an image.
+
+        Args:
+            image: Intensities as they stand in the file.
+            geometry: The image's own grid; the result lies on it, element for element.
+
+        Raises:
+            ModelError: If the image has another number of channels or axes than the model.
+        """
+        self._check(image)
+        preprocessing = self.model.preprocessing
+        assert preprocessing.spacing_mm is not None
+        assert preprocessing.channels is not None
+        grid = model_grid(geometry, preprocessing.spacing_mm)
+        placed = normalize_intensities(grid.image_to_model(image), preprocessing.channels)
+        probability = self.predict_on_model_grid(placed)
+        return ProbabilityMap(
+            probability=grid.probability_to_source(probability), geometry=geometry
+        )
+
+    def predict_on_model_grid(self, image: Image) -> Probability:
+        """Predict an image that has been brought to the model's grid already."""
+        mirror_axes = self.model.mirror_axes if self.settings.is_mirrored else ()
+        return predict_windows(
+            self._compute, image, self.model.window, self.settings.overlap, mirror_axes
+        )
+
+    def _check(self, image: Image) -> None:
+        n_channels, n_axes = self.model.n_channels, len(self.model.window)
+        if len(image) != n_channels:
+            raise ModelError(
+                f"the image has {len(image)} channels, but the model was trained on {n_channels};"
+                " give it the same channels in the same order"
+            )
+        if image.ndim - 1 != n_axes:
+            raise ModelError(f"the image is {image.ndim - 1}-D, but the model is {n_axes}-D")
+
+
+def network_on(
+    network: nn.Module, device: torch.device, dtype: torch.dtype
+) -> Callable[[Images], Logits]:
+    """Wrap a network so that it computes on a device in a number type, without gradients."""
+
+    def compute(images: Images) -> Logits:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        ):
+            logits: Logits = network(images.to(device))
+        return logits
+
+    return compute

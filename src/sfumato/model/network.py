@@ -1,0 +1,63 @@
+"""The network: a U-Net with instance normalisation, from MONAI."""
+
+from torch import nn
+
+from sfumato.errors import InputError
+from sfumato.settings import Settings
+
+
+class NetworkSettings(Settings):
+    """The shape of the U-Net.
+
+    Attributes:
+        features: Feature maps on each level, from full resolution down; None lets the plan
+            choose.
+        strides: For each level and axis, how much coarser it is than the level above; the
+            first is all ones. None lets the plan choose.
+        kernels: For each level and axis, the size of its convolutions; None lets the plan
+            choose.
+    """
+
+    features: tuple[int, ...] | None = None
+    strides: tuple[tuple[int, ...], ...] | None = None
+    kernels: tuple[tuple[int, ...], ...] | None = None
+
+
+def build_network(settings: NetworkSettings, n_channels: int, n_classes: int) -> nn.Module:
+    """Build the U-Net with random weights (torch's global generator draws them).
+
+    Args:
+        settings: The shape of the network, nothing left open.
+        n_channels: Channels of the image.
+        n_classes: Number of classes, background included.
+
+    Raises:
+        InputError: If features, strides and kernels do not describe the same levels.
+
+    Source:
+        Isensee et al., nnU-Net, Nature Methods 2021. doi:10.1038/s41592-020-01008-z;
+        MONAI's DynUNet.
+    """
+    features, strides, kernels = settings.features, settings.strides, settings.kernels
+    if features is None or strides is None or kernels is None:
+        raise InputError("network settings must be complete; let the plan fill them first")
+    if not 2 <= len(features) == len(strides) == len(kernels):
+        raise InputError(
+            "features, strides and kernels must have one entry for each of at least two levels,"
+            f" got {len(features)}, {len(strides)} and {len(kernels)}"
+        )
+    # MONAI takes seconds to import.
+    from monai.networks.nets.dynunet import DynUNet
+
+    network: nn.Module = DynUNet(
+        spatial_dims=len(strides[0]),
+        in_channels=n_channels,
+        out_channels=n_classes,
+        kernel_size=kernels,
+        strides=strides,
+        upsample_kernel_size=strides[1:],
+        filters=features,
+        norm_name=("instance", {"affine": True}),
+        act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
+    )
+    return network

@@ -1,0 +1,13 @@
+"""The tensor types of training and inference; the first axis is the batch."""
+
+from typing import TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Images: TypeAlias = Float[Tensor, "batch channel *space"]
+Logits: TypeAlias = Float[Tensor, "batch classes *space"]
+HardTarget: TypeAlias = Int[Tensor, "batch *space"]
+SoftTarget: TypeAlias = Float[Tensor, "batch classes *space"]
+"""Sums to one over the classes."""
+Scalar: TypeAlias = Float[Tensor, ""]

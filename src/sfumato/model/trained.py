@@ -1,0 +1,170 @@
+"""A trained model on disk: weights as safetensors, everything else as TOML; never code."""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sfumato.errors import ModelError
+from sfumato.image.preprocessing import PreprocessingSettings
+from sfumato.labels.classes import ClassList
+from sfumato.model.network import NetworkSettings, build_network
+from sfumato.settings import Settings
+from sfumato.storage import atomic_path, write_text
+
+FORMAT_VERSION = 1
+DESCRIPTION = "model.toml"
+WEIGHTS = "weights.safetensors"
+
+
+class _Description(Settings):
+    """What `model.toml` says."""
+
+    format_version: int
+    n_channels: int
+    window: tuple[int, ...]
+    mirror_axes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    class_values: tuple[int, ...]
+    network: NetworkSettings
+    preprocessing: PreprocessingSettings
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedModel:
+    """A network with all that is needed to segment a new image with it.
+
+    Attributes:
+        network: The weights.
+        network_settings: The network's shape.
+        n_channels: Channels of the images it takes.
+        window: Shape of the pieces it was trained on.
+        mirror_axes: Axes along which training mirrored.
+        classes: The structures it tells apart.
+        preprocessing: How images are brought to it.
+        about: For people: versions, data set, training time.
+    """
+
+    network: nn.Module
+    network_settings: NetworkSettings
+    n_channels: int
+    window: tuple[int, ...]
+    mirror_axes: tuple[int, ...]
+    classes: ClassList
+    preprocessing: PreprocessingSettings
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model to a folder, replacing one that is there."""
+        folder = Path(folder)
+        description = _Description(
+            format_version=FORMAT_VERSION,
+            n_channels=self.n_channels,
+            window=self.window,
+            mirror_axes=self.mirror_axes,
+            class_names=self.classes.names,
+            class_values=self.classes.values,
+            network=self.network_settings,
+            preprocessing=self.preprocessing,
+            about=self.about,
+        )
+        weights = {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(weights, temporary)
+        content = description.model_dump(mode="json", exclude_none=True)
+        write_text(folder / DESCRIPTION, tomli_w.dumps(content))
+
+    @staticmethod
+    def load(folder: Path | str) -> "TrainedModel":
+        """Read a model from a folder.
+
+        Args:
+            folder: A run's `model` folder, or the run's folder itself.
+
+        Raises:
+            ModelError: If a file is missing or damaged, or was written by a newer sfumato.
+        """
+        folder = Path(folder)
+        if not (folder / DESCRIPTION).exists() and (folder / "model" / DESCRIPTION).exists():
+            folder = folder / "model"
+        description = _read_description(folder / DESCRIPTION)
+        network = build_network(
+            description.network, description.n_channels, len(description.class_names)
+        )
+        _load_weights(network, folder / WEIGHTS)
+        return TrainedModel(
+            network=network.eval(),
+            network_settings=description.network,
+            n_channels=description.n_channels,
+            window=description.window,
+            mirror_axes=description.mirror_axes,
+            classes=ClassList(names=description.class_names, values=description.class_values),
+            preprocessing=description.preprocessing,
+            about=description.about,
+        )
+
+    @staticmethod
+    def is_model(path: Path) -> bool:
+        """Tell whether a folder holds a trained model, or a run that does."""
+        return any((path / place / DESCRIPTION).is_file() for place in (".", "model"))
+
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return each tensor once: MONAI's DynUNet lists its layers under two names."""
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in network.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            unique[name] = tensor
+    return unique
+
+
+def _read_description(path: Path) -> _Description:
+    if not path.is_file():
+        raise ModelError(
+            f"{path.parent}: is no trained model (there is no {path.name} in it); give the folder"
+            " RUN/model that training wrote"
+        )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        version = content.get("format_version", 0)
+        if version > FORMAT_VERSION:
+            raise ModelError(
+                f"{path}: the model has format {version}, but this sfumato reads up to"
+                f" {FORMAT_VERSION}; update sfumato"
+            )
+        return _Description.model_validate(content)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, OSError) as error:
+        raise ModelError(
+            f"{path}: is damaged; copy the model again from where it was trained"
+        ) from error
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(
+            f"{path}: is missing; copy the whole model folder from where it was trained"
+        )
+    try:
+        weights = load_file(path)
+        expected = _weights(network)
+        if weights.keys() != expected.keys():
+            raise ModelError(f"{path}: its weights do not belong to the network in {DESCRIPTION}")
+        for name, tensor in expected.items():
+            if tensor.shape != weights[name].shape:
+                raise ModelError(
+                    f"{path}: {name} has shape {tuple(weights[name].shape)}, but {DESCRIPTION}"
+                    f" describes {tuple(tensor.shape)}; they belong to different models"
+                )
+            tensor.copy_(weights[name])
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: is damaged; copy it again from where it was trained") from error

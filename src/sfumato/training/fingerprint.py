@@ -1,0 +1,143 @@
+"""What a data set is like: measured once, so that the plan needs no expert."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from sfumato.cases.case import Case
+from sfumato.errors import CaseError
+from sfumato.image.grid import model_grid
+from sfumato.labels.classes import ClassList
+from sfumato.settings import Settings
+
+MAX_INTENSITIES = 20_000
+"""Foreground elements looked at in each case."""
+
+
+class ChannelFingerprint(Settings):
+    """Intensities of one channel, over all cases looked at.
+
+    Attributes:
+        low: 0.5th percentile within the structures.
+        high: 99.5th percentile within the structures.
+        mean: Mean within the structures.
+        deviation: Standard deviation within the structures.
+        minimum: Median over cases of the smallest intensity of the whole image.
+        zero_share: Median over cases of the share of elements that are exactly 0.
+    """
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    minimum: float
+    zero_share: float
+
+
+class Fingerprint(Settings):
+    """What matters of a data set for choosing a model.
+
+    Attributes:
+        n_cases: Number of cases looked at.
+        spacing_mm: Median spacing along the model's axes.
+        fine_spacing_mm: 10th percentile of the spacing along each axis.
+        shape_mm: Median extent along each axis.
+        channels: Intensities, channel by channel.
+        class_sizes_mm: For each foreground class, the median over cases of its area (mm²)
+            or volume (mm³); 0 where no case has it.
+        class_cases: For each foreground class, the number of cases that have it.
+    """
+
+    n_cases: int
+    spacing_mm: tuple[float, ...]
+    fine_spacing_mm: tuple[float, ...]
+    shape_mm: tuple[float, ...]
+    channels: tuple[ChannelFingerprint, ...]
+    class_sizes_mm: dict[str, float]
+    class_cases: dict[str, int]
+
+
+def measure_fingerprint(
+    cases: Iterable[Case],
+    classes: ClassList,
+    on_case: Callable[[], None] | None = None,
+) -> Fingerprint:
+    """Look at cases one after the other and summarise them.
+
+    Args:
+        cases: Labelled cases of one data set; a sample is enough.
+        classes: The data set's classes.
+        on_case: Called after each case (a progress bar, say).
+
+    Raises:
+        CaseError: If cases differ in their number of spatial axes or channels.
+    """
+    spacings, extents, intensities, whole_images = [], [], [], []
+    sizes: dict[str, list[float]] = {name: [] for name in classes.foreground}
+    first: Case | None = None
+    for case in cases:
+        first = first or case
+        _check_alike(case, first)
+        grid = model_grid(case.geometry, case.geometry.spacing)
+        spacing = tuple(case.geometry.spacing[a] for a in grid.axes)
+        spacings.append(spacing)
+        extents.append([n * s for n, s in zip(grid.target.shape, spacing, strict=True)])
+        intensities.append(_structure_intensities(case))
+        axes = tuple(range(1, case.image.ndim))
+        whole_images.append([case.image.min(axis=axes), (case.image == 0).mean(axis=axes)])
+        counts = np.bincount(_label(case).ravel(), minlength=len(classes))
+        for name, count in zip(classes.foreground, counts[1:], strict=True):
+            if count:
+                sizes[name].append(float(count * np.prod(spacing)))
+        if on_case:
+            on_case()
+    channels = _channels(np.concatenate(intensities, axis=1), np.array(whole_images))
+    return Fingerprint(
+        n_cases=len(spacings),
+        spacing_mm=tuple(float(s) for s in np.median(spacings, axis=0)),
+        fine_spacing_mm=tuple(float(s) for s in np.percentile(spacings, 10, axis=0)),
+        shape_mm=tuple(float(e) for e in np.median(extents, axis=0)),
+        channels=channels,
+        class_sizes_mm={n: float(np.median(s)) if s else 0.0 for n, s in sizes.items()},
+        class_cases={name: len(s) for name, s in sizes.items()},
+    )
+
+
+def _check_alike(case: Case, first: Case) -> None:
+    if case.image.ndim != first.image.ndim or len(case.image) != len(first.image):
+        raise CaseError(
+            case.id,
+            f"it has {len(case.image)} channels and {case.image.ndim - 1} axes, but case"
+            f" {first.id!r} has {len(first.image)} and {first.image.ndim - 1};"
+            " all cases of a data set must be alike",
+        )
+
+
+def _label(case: Case) -> np.ndarray:
+    if case.label is None:
+        raise CaseError(case.id, "it has no label, so it cannot be used for training")
+    return case.label
+
+
+def _structure_intensities(case: Case) -> np.ndarray:
+    """Return intensities inside the structures; of the whole image where there are none."""
+    flat = case.image.reshape(len(case.image), -1)
+    inside = flat[:, _label(case).ravel() > 0]
+    chosen = inside if inside.shape[1] else flat
+    return chosen[:, :: max(1, chosen.shape[1] // MAX_INTENSITIES)]
+
+
+def _channels(inside: np.ndarray, whole_images: np.ndarray) -> tuple[ChannelFingerprint, ...]:
+    minimum, zero_share = np.median(whole_images, axis=0)
+    low, high = np.percentile(inside, (0.5, 99.5), axis=1)
+    return tuple(
+        ChannelFingerprint(
+            low=float(low[c]),
+            high=float(high[c]),
+            mean=float(inside[c].mean(dtype=np.float64)),
+            deviation=float(inside[c].std(dtype=np.float64)),
+            minimum=float(minimum[c]),
+            zero_share=float(zero_share[c]),
+        )
+        for c in range(len(inside))
+    )

@@ -1,0 +1,203 @@
+"""Patches: the pieces of cases that training sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+from pydantic import Field
+from torch.nn import functional
+
+from sfumato.arrays import Image, Label, Probability
+from sfumato.cases.preparation import PreparedCase
+from sfumato.errors import InputError
+from sfumato.model.tensors import HardTarget, Images, SoftTarget
+from sfumato.settings import Settings
+from sfumato.training.augmentation import (
+    AugmentationSettings,
+    Placement,
+    change_intensities,
+    draw_matrix,
+)
+
+
+class PatchSettings(Settings):
+    """What a training step sees.
+
+    Attributes:
+        shape: Elements of a patch along each axis; None lets the plan choose.
+        batch_size: Patches in a step; None lets the plan choose.
+        foreground_fraction: Share of patches centred on a structure; the others lie anywhere.
+    """
+
+    shape: tuple[int, ...] | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    foreground_fraction: float = Field(default=0.5, ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patch:
+    """A piece of a case: image, hard and soft label cut alike."""
+
+    image: Image
+    hard_label: Label
+    soft_label: Probability
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Several patches as tensors."""
+
+    images: Images
+    hard_target: HardTarget
+    soft_target: SoftTarget
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy the batch to a device."""
+        return Batch(
+            images=self.images.to(device),
+            hard_target=self.hard_target.to(device),
+            soft_target=self.soft_target.to(device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSource:
+    """Draws the batch of any training step; the same step gives the same batch.
+
+    Attributes:
+        cases: What patches are cut from.
+        patches: How large patches and batches are, nothing left open.
+        augmentation: How patches are changed.
+        seed: Decides, with the step's number, all that is random.
+    """
+
+    cases: Sequence[PreparedCase]
+    patches: PatchSettings
+    augmentation: AugmentationSettings
+    seed: int
+
+    def draw(self, step: int) -> Batch:
+        """Draw the batch of one step."""
+        rng = np.random.default_rng([self.seed, step])
+        if self.patches.shape is None or self.patches.batch_size is None:
+            raise InputError("patch settings must be complete; let the plan fill them first")
+        drawn = []
+        for _ in range(self.patches.batch_size):
+            case = self.cases[int(rng.integers(len(self.cases)))]
+            placement = draw_placement(case, self.patches, self.augmentation, rng)
+            patch = cut_patch(case, placement, self.patches.shape)
+            image = change_intensities(patch.image, self.augmentation, rng)
+            drawn.append((image, patch.hard_label, patch.soft_label))
+        images, hard_labels, soft_labels = zip(*drawn, strict=True)
+        return Batch(
+            images=torch.from_numpy(np.stack(images)),
+            hard_target=torch.from_numpy(np.stack(hard_labels).astype(np.int64)),
+            soft_target=torch.from_numpy(np.stack(soft_labels)),
+        )
+
+
+def draw_placement(
+    case: PreparedCase,
+    patches: PatchSettings,
+    augmentation: AugmentationSettings,
+    rng: np.random.Generator,
+) -> Placement:
+    """Draw where a patch lies in a case and how it is turned, scaled and mirrored.
+
+    An axis along which the image fits into the patch is centred; elsewhere the patch stays
+    inside the image, as near as it can to the point it was meant for.
+    """
+    image_shape = np.array(case.geometry.shape)
+    shape = np.array(patches.shape)
+    present = [p for p in case.positions if len(p)]
+    if present and rng.random() < patches.foreground_fraction:
+        positions = present[rng.integers(len(present))]
+        point = positions[rng.integers(len(positions))]
+    else:
+        point = rng.integers(image_shape)
+    first = np.clip(point - shape // 2, 0, np.maximum(image_shape - shape, 0))
+    first = np.where(image_shape <= shape, -((shape - image_shape) // 2), first)
+    return Placement(
+        centre=first + (shape - 1) / 2,
+        matrix=draw_matrix(augmentation, case.geometry.spacing, rng),
+    )
+
+
+def cut_patch(case: PreparedCase, placement: Placement, shape: tuple[int, ...]) -> Patch:
+    """Cut a patch out of a case, the same way from image, hard and soft label.
+
+    Beyond the image's border the nearest element is repeated, so that class
+    probabilities sum to 1 there too.
+    """
+    matrix = placement.matrix
+    if np.array_equal(np.abs(matrix), np.eye(len(shape))):
+        return _cut_straight(case, placement, shape)
+    return _cut_turned(case, placement, shape)
+
+
+def _cut_straight(case: PreparedCase, placement: Placement, shape: tuple[int, ...]) -> Patch:
+    """Cut along the grid, mirrored perhaps: no element changes its value."""
+    indices = []
+    for axis, n in enumerate(shape):
+        offsets = (np.arange(n) - (n - 1) / 2) * placement.matrix[axis, axis]
+        index = np.rint(placement.centre[axis] + offsets).astype(int)
+        indices.append(index.clip(0, case.geometry.shape[axis] - 1))
+    where = np.ix_(*indices)
+    return Patch(
+        image=np.stack([channel[where] for channel in case.image]),
+        hard_label=case.hard_label[where],
+        soft_label=np.stack([c[where] for c in case.soft_label]).astype(np.float32) / 255,
+    )
+
+
+def _cut_turned(case: PreparedCase, placement: Placement, shape: tuple[int, ...]) -> Patch:
+    """Cut at an angle or scale: image and soft label linearly, hard label by the nearest."""
+    coordinates = _coordinates(placement, shape)
+    lowest = np.floor(coordinates.min(axis=tuple(range(len(shape))))).astype(int)
+    highest = np.ceil(coordinates.max(axis=tuple(range(len(shape))))).astype(int) + 1
+    limit = np.array(case.geometry.shape)
+    lowest, highest = lowest.clip(0, limit - 1), highest.clip(1, limit)
+    box = tuple(slice(a, b) for a, b in zip(lowest, highest, strict=True))
+    grid = _sampling_grid(coordinates - lowest, highest - lowest)
+    n_channels = len(case.image)
+    smooth = np.concatenate(
+        [case.image[:, *box], case.soft_label[:, *box].astype(np.float32) / 255]
+    )
+    sampled = _sample(smooth, grid, "bilinear")
+    hard_label = _sample(case.hard_label[box][None].astype(np.float32), grid, "nearest")
+    soft_label = sampled[n_channels:]
+    return Patch(
+        image=sampled[:n_channels],
+        hard_label=hard_label[0].astype(np.uint8),
+        soft_label=soft_label / soft_label.sum(axis=0, keepdims=True),
+    )
+
+
+def _coordinates(
+    placement: Placement, shape: tuple[int, ...]
+) -> Float64[np.ndarray, "*space axes"]:
+    """Return, for each element of the patch, where in the image it comes from."""
+    offsets = np.stack(
+        np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij"), axis=-1
+    )
+    return offsets @ placement.matrix.T + placement.centre
+
+
+def _sampling_grid(
+    coordinates: Float64[np.ndarray, "*space axes"], shape: np.ndarray
+) -> torch.Tensor:
+    """Scale indices to torch's convention: -1 to 1, and the last axis first."""
+    scaled = 2 * coordinates / np.maximum(shape - 1, 1) - 1
+    return torch.from_numpy(np.ascontiguousarray(scaled[..., ::-1].astype(np.float32)))[None]
+
+
+def _sample(
+    channels: Float32[np.ndarray, "_ *space"], grid: torch.Tensor, mode: str
+) -> Float32[np.ndarray, "_ *patch"]:
+    source = torch.from_numpy(np.ascontiguousarray(channels))[None]
+    sampled = functional.grid_sample(
+        source, grid, mode=mode, padding_mode="border", align_corners=True
+    )
+    return sampled[0].numpy()

@@ -1,0 +1,195 @@
+"""From a data set's fingerprint to grid, patch, network and superpixels: no expert needed.
+
+The rules follow nnU-Net where they meet the same question, with sizes that suit a laptop.
+
+Source:
+    Isensee et al., nnU-Net, Nature Methods 2021. doi:10.1038/s41592-020-01008-z
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sfumato.arrays import Spacing
+from sfumato.errors import InputError
+from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
+from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.model.network import NetworkSettings
+from sfumato.settings import Settings
+from sfumato.training.augmentation import AugmentationSettings
+from sfumato.training.fingerprint import ChannelFingerprint, Fingerprint
+from sfumato.training.patches import PatchSettings
+
+PATCH_ELEMENTS = {2: 2**16, 3: 2**17}
+"""Elements in a patch at most: 256×256, or about 50×50×50."""
+BATCH_ELEMENTS = 2**18
+"""Elements in a batch, about; at least two patches, for a steady gradient."""
+SMALLEST_FEATURE_MAP = 4
+MAX_LEVELS = 6
+FIRST_FEATURES = 16
+MAX_FEATURES = 256
+THICK_SLICES = 3.0
+"""Spacings that differ by more than this factor are thick slices."""
+HOUNSFIELD_AIR = -500.0
+"""Images whose smallest intensity lies below this are taken for computed tomography."""
+
+
+class Plan(Settings):
+    """The settings that depend on the data; None stands for "let the plan choose"."""
+
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    superpixels: SuperpixelSettings = SuperpixelSettings()
+    patches: PatchSettings = PatchSettings()
+    network: NetworkSettings = NetworkSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+
+
+def make_plan(fingerprint: Fingerprint, wishes: Plan) -> Plan:
+    """Choose every value that the wishes leave open.
+
+    Args:
+        fingerprint: What the data are like.
+        wishes: Values that are set already; they are kept, and the others fit themselves
+            to them.
+
+    Raises:
+        InputError: If a wish does not fit the data, such as a spacing with two numbers for
+            volumes.
+    """
+    n_axes = len(fingerprint.spacing_mm)
+    spacing = wishes.preprocessing.spacing_mm or choose_spacing(fingerprint)
+    if len(spacing) != n_axes or min(spacing) <= 0:
+        raise InputError(
+            f"preprocessing.spacing_mm must be {n_axes} positive numbers, got {list(spacing)}"
+        )
+    channels = wishes.preprocessing.channels or tuple(map(choose_channel, fingerprint.channels))
+    if len(channels) != len(fingerprint.channels):
+        raise InputError(
+            f"preprocessing.channels must have {len(fingerprint.channels)} entries, one a channel"
+            f" of the images, got {len(channels)}"
+        )
+    shape, network = choose_network(fingerprint, spacing, wishes)
+    batch_size = wishes.patches.batch_size or max(2, BATCH_ELEMENTS // int(np.prod(shape)))
+    size_mm = wishes.superpixels.size_mm or choose_superpixel_size(fingerprint, spacing)
+    mirror_axes = wishes.augmentation.mirror_axes
+    if mirror_axes is None:
+        # Flat images may lie any way round; in a volume only left and right look alike.
+        mirror_axes = (0, 1) if n_axes == 2 else (0,)
+    return Plan(
+        preprocessing=wishes.preprocessing.model_copy(
+            update={"spacing_mm": spacing, "channels": channels}
+        ),
+        superpixels=wishes.superpixels.model_copy(update={"size_mm": size_mm}),
+        patches=wishes.patches.model_copy(update={"shape": shape, "batch_size": batch_size}),
+        network=network,
+        augmentation=wishes.augmentation.model_copy(update={"mirror_axes": mirror_axes}),
+    )
+
+
+def choose_spacing(fingerprint: Fingerprint) -> Spacing:
+    """Choose the model's spacing: the median, but finer along thick slices."""
+    spacing = list(fingerprint.spacing_mm)
+    coarsest = int(np.argmax(spacing))
+    if spacing[coarsest] > THICK_SLICES * min(spacing):
+        spacing[coarsest] = max(fingerprint.fine_spacing_mm[coarsest], min(spacing))
+    return tuple(float(f"{s:.6g}") for s in spacing)
+
+
+def choose_channel(channel: ChannelFingerprint) -> ChannelSettings:
+    """Choose how a channel's intensities are normalised."""
+    if channel.minimum < HOUNSFIELD_AIR:
+        return ChannelSettings(
+            normalization="dataset",
+            low=channel.low,
+            high=channel.high,
+            mean=channel.mean,
+            deviation=max(channel.deviation, 1e-6),
+        )
+    return ChannelSettings(normalization="case", ignore_zero=channel.zero_share > 0.25)
+
+
+def choose_network(
+    fingerprint: Fingerprint, spacing: Spacing, wishes: Plan
+) -> tuple[tuple[int, ...], NetworkSettings]:
+    """Choose patch and network together, since a patch must divide by the network's strides.
+
+    Returns:
+        The patch's shape, and the network's levels.
+    """
+    image_shape = [e / s for e, s in zip(fingerprint.shape_mm, spacing, strict=True)]
+    shape = wishes.patches.shape or _patch_shape(image_shape, spacing)
+    if len(shape) != len(spacing):
+        raise InputError(f"patches.shape must be {len(spacing)} numbers, got {list(shape)}")
+    strides, kernels = _levels(shape, spacing)
+    if wishes.network.strides is not None:
+        strides = wishes.network.strides
+        kernels = ((3,) * len(spacing),) * len(strides)
+    network = NetworkSettings(
+        features=wishes.network.features
+        or tuple(min(FIRST_FEATURES * 2**i, MAX_FEATURES) for i in range(len(strides))),
+        strides=strides,
+        kernels=wishes.network.kernels or kernels,
+    )
+    divisors = np.prod(strides, axis=0)
+    divisible = tuple(int(d * max(1, round(n / d))) for n, d in zip(shape, divisors, strict=True))
+    if wishes.patches.shape is not None and divisible != tuple(shape):
+        raise InputError(
+            f"patches.shape must divide by the network's strides {divisors.tolist()},"
+            f" got {list(shape)}; try {list(divisible)}"
+        )
+    return divisible, network
+
+
+def _patch_shape(image_shape: Sequence[float], spacing: Spacing) -> tuple[int, ...]:
+    """Find the largest patch that is as wide in mm along every axis as the image allows."""
+    budget = PATCH_ELEMENTS[len(spacing)]
+    shape: tuple[int, ...] = (1,) * len(spacing)
+    for edge_mm in min(spacing) * np.geomspace(8, 1024, 400):
+        wider = tuple(
+            int(np.ceil(min(n, edge_mm / s))) for n, s in zip(image_shape, spacing, strict=True)
+        )
+        if np.prod(wider) > budget:
+            break
+        shape = wider
+    return tuple(_round_up(n) for n in shape)
+
+
+def _round_up(n: int) -> int:
+    """Round up to what halves often, without growing by much."""
+    step = 8 if n > 16 else 4 if n > 8 else 1
+    return -(-n // step) * step
+
+
+def _levels(
+    shape: Sequence[int], spacing: Spacing
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Halve axes until feature maps get small; thick slices wait until the others catch up."""
+    n_axes = len(shape)
+    sizes, spacings = np.array(shape, float), np.array(spacing, float)
+    strides, kernels = [(1,) * n_axes], []
+    while True:
+        is_comparable = spacings <= 2 * spacings.min()
+        kernels.append(tuple(3 if c else 1 for c in is_comparable))
+        is_halved = (sizes >= 2 * SMALLEST_FEATURE_MAP) & is_comparable
+        if not is_halved.any() or len(strides) == MAX_LEVELS:
+            break
+        strides.append(tuple(2 if h else 1 for h in is_halved))
+        sizes, spacings = np.where(is_halved, sizes / 2, sizes), spacings * (1 + is_halved)
+    if len(strides) == 1:  # A tiny image: the network still needs a second level.
+        strides.append((1,) * n_axes)
+        kernels.append(kernels[-1])
+    return tuple(strides), tuple(kernels)
+
+
+def choose_superpixel_size(fingerprint: Fingerprint, spacing: Spacing) -> float:
+    """Choose the edge of superpixels: a quarter of the smallest structure's diameter.
+
+    It is kept between 4 and 8 (3-D) or 16 (2-D) elements, counted by their mean spacing:
+    smaller superpixels follow noise, larger ones swallow structures.
+    """
+    n_axes = len(spacing)
+    element_mm = float(np.prod(spacing)) ** (1 / n_axes)
+    sizes = [size for size in fingerprint.class_sizes_mm.values() if size > 0]
+    diameter_mm = min(sizes) ** (1 / n_axes) if sizes else 0.0
+    largest = 16 if n_axes == 2 else 8
+    return float(f"{np.clip(diameter_mm / 4, 4 * element_mm, largest * element_mm):.3g}")
