@@ -1,0 +1,146 @@
+"""`sfumato train`."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.cli import options
+from sfumato.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sfumato.training.loop import Progress
+    from sfumato.workflow.training import Run
+
+
+def train(
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with images/ and labels/, one with dataset.json (MSD, nnU-Net), or a"
+            " cases.csv."
+        ),
+    ],
+    out: options.Out,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--time", help="Train for a wall-clock time: 20min, 90s, 2h. [default: 30min]"
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Train for exactly so many steps: same seed, same weights."),
+    ] = None,
+    fold: Annotated[
+        str, typer.Option("--fold", help="Hold out fold K of N (K/N) to test on, or none.")
+    ] = "0/5",
+    config: options.Config = None,
+    settings: options.Settings = None,
+    device: options.Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the output folder.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Train a model on images and the labels people drew.
+
+    Everything the model needs is chosen from the data and printed. Ctrl-C stops after the
+    current step and saves; the same command with --resume goes on. In the end RUN/model is the
+    trained model and RUN/evaluation/report.html shows how it does on the held-out cases.
+
+    [dim]sfumato train my_data --out run --time 20min[/]
+    [dim]sfumato train my_data --out run_hard --time 20min --set softening.method=none[/]
+    """
+    from sfumato.cases.dataset import Dataset
+    from sfumato.cli.console import console, track
+    from sfumato.cli.plan import print_plan
+    from sfumato.config import load_config
+    from sfumato.workflow.held_out import evaluate_held_out
+    from sfumato.workflow.run_config import RunConfig
+    from sfumato.workflow.training import RunRequest, run_training, start_run
+
+    wishes = load_config(RunConfig, config, [*(settings or []), *_length(time, steps)])
+    request = RunRequest(fold=fold, device=device, is_resumed=resume, is_overwritten=overwrite)
+    data = Dataset.open(dataset)
+    run = start_run(data, out, wishes, request, track)
+    print_plan(run)
+    if not watch(run, run_training(run)):
+        console.print(f"Stopped and saved. Go on with the same command and --resume: {out}")
+        raise typer.Exit(130)
+    console.print(f"Trained model in {out / 'model'}")
+    if run.split.held_out_ids:
+        report = evaluate_held_out(run, data, track)
+        console.print(f"Report on {len(run.split.held_out_ids)} held-out cases in {report}")
+
+
+def _length(time: str | None, steps: int | None) -> list[str]:
+    """Turn --time and --steps into settings."""
+    if time is not None and steps is not None:
+        raise ConfigError("--time and --steps say the same thing; give one of them")
+    if steps is not None:
+        return [f"training.steps={steps}"]
+    return [] if time is None else [f"training.minutes={parse_minutes(time)}"]
+
+
+def parse_minutes(text: str) -> float:
+    """Read a length of time such as 20min, 90s or 1.5h.
+
+    Raises:
+        ConfigError: If it is no such text.
+
+    Examples:
+        >>> parse_minutes("90s"), parse_minutes("20min"), parse_minutes("1.5h")
+        (1.5, 20.0, 90.0)
+    """
+    for unit, minutes in (("min", 1), ("m", 1), ("h", 60), ("s", 1 / 60)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                if (value := float(number) * minutes) > 0:
+                    return value
+            except ValueError:
+                break
+    raise ConfigError(f"--time takes a length such as 20min, 90s or 2h, got {text!r}")
+
+
+def watch(run: "Run", steps: "Iterator[Progress]") -> bool:
+    """Show a training as it goes; return whether it came to its end."""
+    from sfumato.cli.live import TrainingView
+
+    with _interrupt() as is_interrupted, TrainingView(run.config.training) as view:
+        for progress in steps:
+            view.show(progress)
+            if is_interrupted():
+                return progress.fraction >= 1
+    return True
+
+
+@contextmanager
+def _interrupt() -> "Iterator[_Flag]":
+    """Turn the first Ctrl-C into a flag, so that a step is never cut in two."""
+    flag = _Flag()
+    before = signal.signal(signal.SIGINT, flag.set)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Flag:
+    """Whether Ctrl-C was pressed; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def __call__(self) -> bool:
+        return self._is_set
+
+    def set(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._is_set:
+            raise KeyboardInterrupt
+        self._is_set = True

@@ -1,0 +1,1 @@
+"""The whole jobs, from files to files: train, segment, evaluate, soften."""

@@ -1,0 +1,201 @@
+"""Comparing segmentations with references: numbers, pictures and a page."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfumato.arrays import Label, Probability
+from sfumato.cases.case import Case
+from sfumato.cases.dataset import Dataset
+from sfumato.errors import CaseError, DatasetError, SfumatoError
+from sfumato.evaluation.scores import CaseScore, score_case
+from sfumato.evaluation.summary import summarise, write_metrics
+from sfumato.image.files import (
+    IMAGE_SUFFIXES,
+    file_stem,
+    file_suffix,
+    read_label,
+    read_probability,
+)
+from sfumato.labels.classes import ClassList
+from sfumato.report.evaluation_page import evaluation_page
+from sfumato.report.evaluation_words import example_cases
+from sfumato.report.figures import overlay_figure
+from sfumato.report.page import Section
+from sfumato.report.training_page import RunDescription
+from sfumato.storage import write_text
+from sfumato.workflow.segmenting import PROBABILITIES, Failure
+from sfumato.workflow.tracking import Track, silently
+
+Segmented = tuple[Label, Probability | None]
+Segment = Callable[[Case], Segmented]
+"""Finds the segmentation of a case, and its probabilities if there are any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageFrame:
+    """What a page says besides the numbers.
+
+    Attributes:
+        title: The heading.
+        run: The plan and the course of the training, if they are known.
+        notes: What a reader must know, in plain words.
+        extra_sections: More for the page.
+    """
+
+    title: str
+    run: RunDescription | None = None
+    notes: Sequence[str] = ()
+    extra_sections: Sequence[Section] = ()
+
+
+def score_cases(
+    dataset: Dataset, segment: Segment, track: Track = silently
+) -> tuple[list[CaseScore], list[Failure]]:
+    """Score the segmentation of every case; a bad case does not stop the others."""
+    scores, failures = [], []
+    for case_id in track(dataset.case_ids, "Scoring", len(dataset)):
+        try:
+            case = dataset.load(case_id)
+            segmentation, probability = segment(case)
+            scores.append(_score(case, segmentation, probability, dataset.classes))
+        except SfumatoError as error:
+            failures.append(Failure(case_id=case_id, reason=str(error)))
+    return scores, failures
+
+
+def _score(
+    case: Case, segmentation: Label, probability: Probability | None, classes: ClassList
+) -> CaseScore:
+    if case.label is None:
+        raise CaseError(case.id, "it has no reference label to compare with")
+    return score_case(
+        case.label, segmentation, case.geometry.spacing, classes, probability, case.id
+    )
+
+
+def write_evaluation(
+    dataset: Dataset,
+    scores: Sequence[CaseScore],
+    segment: Segment,
+    out: Path,
+    frame: PageFrame,
+) -> Path:
+    """Write `metrics.json`, `metrics.csv` and `report.html` into a folder.
+
+    Args:
+        dataset: Images and references.
+        scores: What each case scored.
+        segment: Gives the segmentations that are shown again as pictures.
+        out: The folder.
+        frame: What else the page says.
+
+    Returns:
+        The page.
+    """
+    write_metrics(summarise(scores, dataset.classes), out)
+    evaluation = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    overlays = {}
+    for example in example_cases(evaluation):
+        case = dataset.load(example.case_id)
+        segmentation, probability = segment(case)
+        overlays[example.case_id] = overlay_figure(
+            case, segmentation, dataset.classes, probability=probability
+        )
+    page = evaluation_page(
+        evaluation,
+        title=frame.title,
+        overlays=overlays,
+        run=frame.run,
+        notes=frame.notes,
+        extra_sections=frame.extra_sections,
+    )
+    write_text(out / "report.html", page)
+    return out / "report.html"
+
+
+def open_references(path: Path) -> Dataset:
+    """Open references: a data set with labels, or a folder that holds nothing but labels.
+
+    In the second case there are no images, so the labels stand in for them in pictures.
+    """
+    dataset = Dataset.open(path)
+    if dataset.has_labels:
+        return dataset
+    if any(record.label_paths for record in dataset.records):
+        missing = next(record.id for record in dataset.records if not record.label_paths)
+        raise DatasetError(f"{path}: case {missing!r} has no reference label")
+    return dataset.as_labels()
+
+
+def choose_segmented(dataset: Dataset, folder: Path) -> Dataset:
+    """Keep the cases that have a segmentation.
+
+    Raises:
+        DatasetError: If a segmentation has no reference, or there is none at all.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; give the folder that holds segmentations")
+    found = {file_stem(p) for p in folder.iterdir() if file_suffix(p) in IMAGE_SUFFIXES}
+    if not found:
+        raise DatasetError(f"{folder}: holds no segmentations; check the path")
+    if unknown := found - set(dataset.case_ids):
+        raise DatasetError(
+            f"{folder}: there is no reference for {min(unknown)!r}; segmentations and references"
+            " must have the same names"
+        )
+    return dataset.select(sorted(found))
+
+
+def segmentations_in(folder: Path, classes: ClassList) -> Segment:
+    """Look segmentations up in a folder, by the name of their case.
+
+    Probabilities are taken from its subfolder `probabilities`, where it has one.
+
+    Args:
+        folder: What `sfumato segment` wrote, or any folder of label files.
+        classes: The references' classes; segmentations use the same values.
+    """
+
+    def segment(case: Case) -> Segmented:
+        path = _find(folder, case.id)
+        values, geometry = read_label(path)
+        if difference := case.geometry.difference(geometry):
+            raise CaseError(
+                case.id, f"{path}: the segmentation is not on the reference's grid: {difference}"
+            )
+        try:
+            segmentation = classes.to_indices(values)
+        except SfumatoError as error:
+            raise CaseError(case.id, f"{path}: {error}") from error
+        return segmentation, _read_probability(folder, case, len(classes))
+
+    return segment
+
+
+def _find(folder: Path, case_id: str) -> Path:
+    found = [p for s in IMAGE_SUFFIXES if (p := folder / f"{case_id}{s}").is_file()]
+    if not found:
+        raise CaseError(case_id, f"{folder} has no segmentation of that name")
+    if len(found) > 1:
+        raise CaseError(
+            case_id, f"{folder} has two segmentations: {found[0].name}, {found[1].name}"
+        )
+    return found[0]
+
+
+def _read_probability(folder: Path, case: Case, n_classes: int) -> Probability | None:
+    path = folder / PROBABILITIES / f"{case.id}.nii.gz"
+    if not path.is_file():
+        return None
+    probability, geometry = read_probability(path)
+    if difference := case.geometry.difference(geometry):
+        raise CaseError(
+            case.id, f"{path}: the probabilities are not on the reference's grid: {difference}"
+        )
+    if len(probability) != n_classes:
+        raise CaseError(
+            case.id, f"{path}: it has {len(probability)} classes, but the references {n_classes}"
+        )
+    return probability

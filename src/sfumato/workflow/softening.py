@@ -1,0 +1,108 @@
+"""Softening the labels of many cases, from files to files."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.cases.case import Case
+from sfumato.cases.dataset import Dataset
+from sfumato.config import save_config
+from sfumato.errors import CaseError, DatasetError, SfumatoError
+from sfumato.image.files import write_probability
+from sfumato.labels.softeners import SOFTENERS, SofteningInput, SofteningSettings
+from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.report.figures import softening_figure
+from sfumato.settings import Settings
+from sfumato.storage import atomic_path, write_text
+from sfumato.training.plan import choose_superpixel_size
+from sfumato.workflow.provenance import provenance
+from sfumato.workflow.segmenting import Failure
+from sfumato.workflow.tracking import Track, silently
+from sfumato.workflow.training import measure
+
+
+class SofteningConfig(Settings):
+    """All settings of `sfumato soften`."""
+
+    superpixels: SuperpixelSettings = SuperpixelSettings()
+    softening: SofteningSettings = SofteningSettings()
+
+
+def plan_softening(
+    dataset: Dataset, wishes: SofteningConfig, track: Track = silently
+) -> SofteningConfig:
+    """Choose the superpixels' size from the data as training does, unless it is set."""
+    if not dataset.has_labels:
+        raise DatasetError(f"{dataset.name}: has no labels, so there is nothing to soften")
+    superpixels = wishes.superpixels
+    if superpixels.size_mm is None and wishes.softening.method == "superpixel":
+        fingerprint = measure(dataset, dataset.case_ids, track)
+        size_mm = choose_superpixel_size(fingerprint, fingerprint.spacing_mm)
+        superpixels = superpixels.model_copy(update={"size_mm": size_mm})
+    if dataset.is_photo:
+        superpixels = superpixels.model_copy(update={"is_photo": True})
+    return wishes.model_copy(update={"superpixels": superpixels})
+
+
+def soften_cases(
+    dataset: Dataset, config: SofteningConfig, out: Path, track: Track = silently
+) -> list[Failure]:
+    """Write the soft label and a picture of every case of a data set.
+
+    `case.nii.gz` holds the probability of each class, classes last, on the label's own
+    grid; `case.png` shows image, superpixels, hard and soft label. A bad case does not
+    stop the others.
+
+    Args:
+        dataset: Cases with labels.
+        config: Which rule, and how superpixels are made.
+        out: Folder that is filled.
+        track: Told how far the job is.
+
+    Returns:
+        The cases that could not be softened.
+    """
+    failures, softened_shares = [], {}
+    save_config(config, out / "config.toml")
+    started = time.monotonic()
+    for case_id in track(dataset.case_ids, "Softening labels", len(dataset)):
+        try:
+            case = dataset.load(case_id)
+            softened_shares[case_id] = _soften_case(case, dataset, config, out)
+        except SfumatoError as error:
+            failures.append(Failure(case_id=case_id, reason=str(error)))
+    report = {
+        **provenance(),
+        "dataset": dataset.name,
+        "classes": dataset.classes.names,
+        "seconds": round(time.monotonic() - started, 3),
+        "softened_share": softened_shares,
+        "failures": {failure.case_id: failure.reason for failure in failures},
+    }
+    write_text(out / "run.json", json.dumps(report, indent=2))
+    return failures
+
+
+def _soften_case(case: Case, dataset: Dataset, config: SofteningConfig, out: Path) -> float:
+    """Write one case, and return which share of its elements was softened."""
+    if case.label is None:
+        raise CaseError(case.id, "it has no label to soften")
+    known = SofteningInput(
+        image=case.image,
+        label=case.label,
+        spacing=case.geometry.spacing,
+        n_classes=len(dataset.classes),
+        softening=config.softening,
+        superpixels=config.superpixels,
+    )
+    soft_label = SOFTENERS[config.softening.method](known)
+    write_probability(out / f"{case.id}.nii.gz", soft_label, case.geometry, dataset.classes.names)
+    superpixels = known.superpixel_map if config.softening.method == "superpixel" else None
+    picture = softening_figure(
+        case, soft_label, dataset.classes, superpixels=superpixels, title=case.id
+    )
+    with atomic_path(out / f"{case.id}.png") as temporary:
+        temporary.write_bytes(picture)
+    return float(np.mean(soft_label.max(axis=0) < 1))
