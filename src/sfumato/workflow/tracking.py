@@ -1,11 +1,12 @@
 """How long jobs tell how far they are, without knowing who listens."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 
 
+@runtime_checkable
 class Track(Protocol):
     """Passes items through, telling somebody how far one is."""
 
