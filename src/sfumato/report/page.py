@@ -197,6 +197,9 @@ def _flatten(facts: Mapping[str, object], above: str = "") -> list[tuple[str, ob
         full = f"{above}{name}"
         if isinstance(value, Mapping) and value:
             flat += _flatten(value, f"{full}: ")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            for number, entry in enumerate(value, start=1):
+                flat += _flatten(entry, f"{full} {number}: ")
         else:
             flat.append((full, value))
     return flat
@@ -211,7 +214,11 @@ def _fact_name(name: str) -> str:
 
 def _fact_value(name: str, value: object) -> str:
     if isinstance(value, list | tuple):
-        is_size = 2 <= len(value) <= 3 and all(isinstance(part, int | float) for part in value)
+        is_size = (
+            not name.endswith("axes")
+            and 2 <= len(value) <= 3
+            and all(isinstance(part, int | float) for part in value)
+        )
         return (" × " if is_size else ", ").join(_fact_value("", part) for part in value) or "none"
     if isinstance(value, float | int) and re.search(r"(^|_| )seconds$", name):
         return duration(value)
