@@ -6,7 +6,7 @@ Which groups a command has is said by the command; this module only reads and me
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -52,7 +52,7 @@ def save_config(config: Settings, path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"{path}: cannot be read ({reason})") from error
@@ -93,10 +93,15 @@ def _explain(kind: type[BaseModel], problem: ErrorDetails) -> str:
 
 
 def _group(kind: type[BaseModel], place: Sequence[str]) -> type[BaseModel]:
-    for part in place:
-        field = kind.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        kind = inner
+    for part in place:  # the number of an entry in a list is no field
+        if field := kind.model_fields.get(part):
+            kind = _inner_group(field.annotation) or kind
     return kind
+
+
+def _inner_group(annotation: Any) -> type[BaseModel] | None:
+    """Find the group in a type such as `tuple[ChannelSettings, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = map(_inner_group, get_args(annotation))
+    return next((group for group in inner if group), None)

@@ -3,8 +3,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sfumato.errors import FileError
@@ -31,7 +31,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise FileError(path, f"cannot be written ({os_reason(error)})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where not even the folder could be made, there is nothing to remove.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,32 +42,59 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def claim_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make an output folder and mark it as ours, refusing one that already holds something.
+def check_output(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse an output folder that already holds something.
 
     Args:
         folder: The folder that a command is about to fill.
-        overwrite: Whether an existing folder is emptied first. Only a folder that sfumato
-            marked is, so that a slip of the keyboard costs no data.
+        overwrite: Whether an existing folder may be emptied. Only a folder that sfumato marked
+            may, so that a slip of the keyboard costs no data.
+        inputs: What the command reads; a folder that holds any of it is not emptied.
 
     Raises:
         FileError: If the folder exists with content and may not be emptied, or is a file.
     """
     if folder.is_file():
         raise FileError(folder, "is a file, but a folder is to be written there")
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise FileError(folder, "exists already; choose another --out or add --overwrite")
-        if not (folder / MARK).exists():
-            raise FileError(
-                folder, "was not written by sfumato, so it is not emptied; choose another --out"
-            )
-        shutil.rmtree(folder)
+    content = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if content <= {MARK}:  # A mark alone is left by a command that failed at once.
+        return
+    if not overwrite:
+        raise FileError(folder, "exists already; choose another --out or add --overwrite")
+    if MARK not in content:
+        raise FileError(
+            folder, "was not written by sfumato, so it is not emptied; choose another --out"
+        )
+    place = folder.resolve()
+    if lost := next((path for path in inputs if path.resolve().is_relative_to(place)), None):
+        raise FileError(
+            folder, f"holds {lost}, which is to be read, so it is not emptied; choose another --out"
+        )
+
+
+def claim_folder(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Make an output folder, or empty it, and mark it as ours; see `check_output`.
+
+    Raises:
+        FileError: If the folder may not be emptied, or cannot be made.
+    """
+    check_output(folder, overwrite=overwrite, inputs=inputs)
     try:
+        if folder.exists():
+            _empty(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()
     except OSError as error:
         raise FileError(folder, f"cannot be made ({os_reason(error)})") from error
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder, but neither the folder (a mounted one, say) nor its mark."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
 
 
 def os_reason(error: OSError) -> str:

@@ -17,7 +17,7 @@ from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.settings import Settings
 
 MAX_POSITIONS = 10_000
-"""Elements remembered for each class: plenty to draw patch centres from."""
+"""About how many elements are remembered for each class: plenty to draw patch centres from."""
 
 
 class PreparationSettings(Settings):

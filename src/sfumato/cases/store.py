@@ -1,6 +1,7 @@
 """Prepared cases on disk: made once, read in pieces, made again when anything changed."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from sfumato.cases.dataset import CaseRecord, Dataset
 from sfumato.cases.preparation import PreparationSettings, PreparedCase, prepare_case
 from sfumato.errors import FileError
 from sfumato.image.geometry import Geometry
+from sfumato.labels.classes import ClassList
 from sfumato.storage import os_reason
 
 FORMAT_VERSION = 1
@@ -37,33 +39,35 @@ def prepare_dataset(
         SfumatoError: If a case cannot be read or prepared, or the disk is full.
     """
     for record in dataset.records:
-        place = folder / f"{record.id}-{_key(record, settings)}"
+        place = folder / f"{record.id}-{_key(record, settings, dataset.classes)}"
         if not place.is_dir():
             _save(prepare_case(dataset.load(record.id), settings), place)
         yield _load(record.id, place)
 
 
-def _key(record: CaseRecord, settings: PreparationSettings) -> str:
+def _key(record: CaseRecord, settings: PreparationSettings, classes: ClassList) -> str:
     files = [
         (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
         for path in (*record.image_paths, *record.label_paths)
         if path.exists()
     ]
-    content = json.dumps([FORMAT_VERSION, files, settings.model_dump(mode="json")])
+    content = json.dumps([FORMAT_VERSION, files, classes.values, settings.model_dump(mode="json")])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _save(case: PreparedCase, place: Path) -> None:
     """Write a case under another name first, so that no half-written one is ever read."""
     temporary = place.with_name(f".{os.getpid()}-{place.name}")
+    # A process that was killed may have had the same number.
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        np.save(temporary / "image.npy", case.image)
-        np.save(temporary / "hard_label.npy", case.hard_label)
-        np.save(temporary / "soft_label.npy", case.soft_label)
-        np.save(temporary / "affine.npy", case.geometry.affine)
+        _save_array(temporary / "image.npy", case.image)
+        _save_array(temporary / "hard_label.npy", case.hard_label)
+        _save_array(temporary / "soft_label.npy", case.soft_label)
+        _save_array(temporary / "affine.npy", case.geometry.affine)
         for index, positions in enumerate(case.positions, start=1):
-            np.save(temporary / f"positions_{index}.npy", positions)
+            _save_array(temporary / f"positions_{index}.npy", positions)
         temporary.rename(place)
     except OSError as error:
         raise FileError(place, f"cannot be written ({os_reason(error)})") from error
@@ -71,16 +75,26 @@ def _save(case: PreparedCase, place: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _save_array(path: Path, array: np.ndarray) -> None:
+    # NumPy itself does not tell a full disk from another error.
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
+
+
 def _load(case_id: str, place: Path) -> PreparedCase:
-    hard_label = np.load(place / "hard_label.npy", mmap_mode="r")
     n_foreground = len(list(place.glob("positions_*.npy")))
-    return PreparedCase(
-        id=case_id,
-        image=np.load(place / "image.npy", mmap_mode="r"),
-        hard_label=hard_label,
-        soft_label=np.load(place / "soft_label.npy", mmap_mode="r"),
-        positions=tuple(
-            np.load(place / f"positions_{index}.npy") for index in range(1, n_foreground + 1)
-        ),
-        geometry=Geometry(shape=hard_label.shape, affine=np.load(place / "affine.npy")),
-    )
+    try:
+        hard_label = np.load(place / "hard_label.npy", mmap_mode="r")
+        return PreparedCase(
+            id=case_id,
+            image=np.load(place / "image.npy", mmap_mode="r"),
+            hard_label=hard_label,
+            soft_label=np.load(place / "soft_label.npy", mmap_mode="r"),
+            positions=tuple(
+                np.load(place / f"positions_{index}.npy") for index in range(1, n_foreground + 1)
+            ),
+            geometry=Geometry(shape=hard_label.shape, affine=np.load(place / "affine.npy")),
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise FileError(place, "is damaged; delete this folder and run again") from error

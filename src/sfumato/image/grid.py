@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 from sfumato.arrays import Affine, Image, Label, Probability, Spacing
 from sfumato.image.geometry import Geometry
 
-Channels = Float32[np.ndarray, "channel *space"]
+ModelImage = Float32[np.ndarray, "channel *model"]
+ModelLabel = UInt8[np.ndarray, "*model"]
+ModelProbability = Float32[np.ndarray, "classes *model"]
 Order = Literal[1, 3]
 """1 interpolates linearly, 3 by cubic splines."""
 
@@ -40,11 +42,11 @@ class ModelGrid:
     axes: tuple[int, ...]
     flipped: tuple[bool, ...]
 
-    def image_to_model(self, image: Image) -> Image:
+    def image_to_model(self, image: Image) -> ModelImage:
         """Bring an image to the model's grid, by cubic splines."""
         return _resize(self._reorient(image), self.target.shape, order=3)
 
-    def label_to_model(self, label: Label, n_classes: int) -> Label:
+    def label_to_model(self, label: Label, n_classes: int) -> ModelLabel:
         """Bring a hard label to the model's grid.
 
         Each class is resampled linearly by itself and the largest wins, which keeps
@@ -63,7 +65,7 @@ class ModelGrid:
             result[is_better] = index
         return result
 
-    def probability_to_source(self, probability: Probability) -> Probability:
+    def probability_to_source(self, probability: ModelProbability) -> Probability:
         """Bring probabilities back to the image's own grid, linearly; sums stay 1."""
         oriented_shape = tuple(self.source.shape[a] for a in self.axes)
         resized = _resize(probability, oriented_shape, order=1)
@@ -124,14 +126,14 @@ def _reoriented_affine(
     return geometry.affine @ change
 
 
-def _resize(channels: Channels, shape: tuple[int, ...], order: Order) -> Channels:
+def _resize(
+    channels: Float32[np.ndarray, "channel *space"], shape: tuple[int, ...], order: Order
+) -> Float32[np.ndarray, "channel *resized"]:
     """Resample every channel over the same field of view, repeating the border outside."""
     if channels.shape[1:] == shape:
         return channels
     zoom = [new / old for new, old in zip(shape, channels.shape[1:], strict=True)]
     result = np.empty((len(channels), *shape), np.float32)
     for channel, out in zip(channels, result, strict=True):
-        ndimage.zoom(
-            channel, zoom, output=out, order=order, mode="nearest", grid_mode=True
-        )
+        ndimage.zoom(channel, zoom, output=out, order=order, mode="nearest", grid_mode=True)
     return result

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sfumato.arrays import Image
 from sfumato.errors import InputError
@@ -32,6 +32,12 @@ class ChannelSettings(Settings):
     high: float = 1.0
     mean: float = 0.0
     deviation: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _is_range(self) -> "ChannelSettings":
+        if self.low > self.high:
+            raise InputError("low must not be above high")
+        return self
 
 
 class PreprocessingSettings(Settings):
@@ -86,7 +92,7 @@ def _normalize_channel(
     clipped = channel.clip(low, high)
     measured = clipped[is_measured].astype(np.float64)
     deviation = measured.std()
-    if deviation <= 1e-6 * max(1.0, abs(float(low)), abs(float(high))):
+    if deviation <= 1e-6 * max(abs(float(low)), abs(float(high))):
         return np.zeros_like(channel)
     result = ((clipped - measured.mean()) / deviation).astype(np.float32)
     return np.where(is_measured, result, np.float32(0))

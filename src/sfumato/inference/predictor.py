@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from sfumato.arrays import Image, Probability
-from sfumato.errors import ModelError
+from sfumato.errors import InputError, ModelError
 from sfumato.image.geometry import Geometry
 from sfumato.image.grid import model_grid
 from sfumato.image.preprocessing import normalize_intensities
@@ -61,8 +61,9 @@ class Predictor:
 
         Raises:
             ModelError: If the image has another number of channels or axes than the model.
+            InputError: If the image does not lie on the grid.
         """
-        self._check(image)
+        self._check(image, geometry)
         preprocessing = self.model.preprocessing
         assert preprocessing.spacing_mm is not None
         assert preprocessing.channels is not None
@@ -80,15 +81,19 @@ class Predictor:
             self._compute, image, self.model.window, self.settings.overlap, mirror_axes
         )
 
-    def _check(self, image: Image) -> None:
+    def _check(self, image: Image, geometry: Geometry) -> None:
         n_channels, n_axes = self.model.n_channels, len(self.model.window)
         if len(image) != n_channels:
             raise ModelError(
-                f"the image has {len(image)} channels, but the model was trained on {n_channels};"
+                f"the number of channels must be {n_channels}, as in training, got {len(image)};"
                 " give it the same channels in the same order"
             )
         if image.ndim - 1 != n_axes:
             raise ModelError(f"the image is {image.ndim - 1}-D, but the model is {n_axes}-D")
+        if image.shape[1:] != geometry.shape:
+            raise InputError(
+                f"the image has shape {image.shape[1:]}, but its geometry says {geometry.shape}"
+            )
 
 
 def network_on(

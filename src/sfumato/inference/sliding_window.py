@@ -82,7 +82,7 @@ def predict_windows(
     weights = torch.zeros(padded.shape[1:])
     for corner in window_corners(padded.shape[1:], window, overlap):
         where = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
-        cut = torch.from_numpy(np.ascontiguousarray(padded[:, *where]))[None]
+        cut = torch.from_numpy(padded[:, *where].copy())[None]  # a stored image is read-only
         probability = _predict_mirrored(network, cut, mirror_axes)
         if total.ndim == 0:
             total = torch.zeros((len(probability), *padded.shape[1:]))

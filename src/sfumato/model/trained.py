@@ -9,10 +9,10 @@ import tomli_w
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from sfumato.errors import ModelError
+from sfumato.errors import InputError, ModelError
 from sfumato.image.preprocessing import PreprocessingSettings
 from sfumato.labels.classes import ClassList
 from sfumato.model.network import NetworkSettings, build_network
@@ -78,7 +78,8 @@ class TrainedModel:
         )
         weights = {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
         with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(weights, temporary)
+            # As bytes, so that a full disk is told like that of any other file.
+            temporary.write_bytes(save(weights))
         content = description.model_dump(mode="json", exclude_none=True)
         write_text(folder / DESCRIPTION, tomli_w.dumps(content))
 
@@ -96,9 +97,13 @@ class TrainedModel:
         if not (folder / DESCRIPTION).exists() and (folder / "model" / DESCRIPTION).exists():
             folder = folder / "model"
         description = _read_description(folder / DESCRIPTION)
-        network = build_network(
-            description.network, description.n_channels, len(description.class_names)
-        )
+        try:
+            classes = ClassList(names=description.class_names, values=description.class_values)
+            network = build_network(description.network, description.n_channels, len(classes))
+        except InputError as error:
+            raise ModelError(
+                f"{folder / DESCRIPTION}: {error}; copy the model again from where it was trained"
+            ) from error
         _load_weights(network, folder / WEIGHTS)
         return TrainedModel(
             network=network.eval(),
@@ -106,7 +111,7 @@ class TrainedModel:
             n_channels=description.n_channels,
             window=description.window,
             mirror_axes=description.mirror_axes,
-            classes=ClassList(names=description.class_names, values=description.class_values),
+            classes=classes,
             preprocessing=description.preprocessing,
             about=description.about,
         )
@@ -137,7 +142,7 @@ def _read_description(path: Path) -> _Description:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         version = content.get("format_version", 0)
-        if version > FORMAT_VERSION:
+        if isinstance(version, int) and version > FORMAT_VERSION:
             raise ModelError(
                 f"{path}: the model has format {version}, but this sfumato reads up to"
                 f" {FORMAT_VERSION}; update sfumato"

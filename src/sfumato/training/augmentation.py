@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch.nn import functional
 
 from sfumato.arrays import Image, Spacing
+from sfumato.errors import InputError
 from sfumato.settings import Settings
 
 Matrix = Float64[np.ndarray, "axes axes"]
@@ -47,6 +48,13 @@ class AugmentationSettings(Settings):
     contrast_probability: float = Field(default=0.15, ge=0, le=1)
     gamma_probability: float = Field(default=0.15, ge=0, le=1)
     low_resolution_probability: float = Field(default=0.1, ge=0, le=1)
+
+    @field_validator("scale_range")
+    @classmethod
+    def _is_range(cls, scale_range: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale_range[0] <= scale_range[1]:
+            raise InputError("the smallest scale must be above 0 and not above the largest")
+        return scale_range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,21 @@
 """Checkpoints: all that training needs to go on as if it had never stopped."""
 
+import io
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from sfumato.errors import ModelError
 from sfumato.storage import atomic_path
+
+DAMAGE = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError,
+)  # fmt: skip
+"""What reading a file raises that is no checkpoint."""
 
 
 @dataclass(kw_only=True)
@@ -42,11 +49,15 @@ def save_checkpoint(state: TrainingState, path: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
         "elapsed_seconds": state.elapsed_seconds,
-        "best_mean_dice": state.best_mean_dice,
+        # A NumPy number would need code to be read back, and no code is loaded.
+        "best_mean_dice": float(state.best_mean_dice),
         "fingerprint": state.fingerprint,
     }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    # torch reports a full disk in words of its own, so it does not write the file itself.
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(state: TrainingState, path: Path) -> None:
@@ -57,15 +68,21 @@ def load_checkpoint(state: TrainingState, path: Path) -> None:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        is_same = content["fingerprint"] == state.fingerprint
+        if is_same:
+            _restore(state, content)
+    except DAMAGE as error:
         raise ModelError(
             f"{path}: the checkpoint cannot be read; train anew with --overwrite"
         ) from error
-    if content["fingerprint"] != state.fingerprint:
+    if not is_same:
         raise ModelError(
             f"{path}: the checkpoint was made with other settings or data; resume with the same"
             " ones, or train anew with --overwrite"
         )
+
+
+def _restore(state: TrainingState, content: dict[str, Any]) -> None:
     state.network.load_state_dict(content["network"])
     state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])

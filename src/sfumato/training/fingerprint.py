@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from sfumato.cases.case import Case
-from sfumato.errors import CaseError
+from sfumato.errors import CaseError, InputError
 from sfumato.image.grid import model_grid
 from sfumato.labels.classes import ClassList
 from sfumato.settings import Settings
@@ -71,6 +71,7 @@ def measure_fingerprint(
 
     Raises:
         CaseError: If cases differ in their number of spatial axes or channels.
+        InputError: If there is no case.
     """
     spacings, extents, intensities, whole_images = [], [], [], []
     sizes: dict[str, list[float]] = {name: [] for name in classes.foreground}
@@ -78,19 +79,21 @@ def measure_fingerprint(
     for case in cases:
         first = first or case
         _check_alike(case, first)
-        grid = model_grid(case.geometry, case.geometry.spacing)
-        spacing = tuple(case.geometry.spacing[a] for a in grid.axes)
+        axes = model_grid(case.geometry, case.geometry.spacing).axes
+        spacing = tuple(case.geometry.spacing[a] for a in axes)
         spacings.append(spacing)
-        extents.append([n * s for n, s in zip(grid.target.shape, spacing, strict=True)])
+        extents.append([case.geometry.shape[a] * case.geometry.spacing[a] for a in axes])
         intensities.append(_structure_intensities(case))
-        axes = tuple(range(1, case.image.ndim))
-        whole_images.append([case.image.min(axis=axes), (case.image == 0).mean(axis=axes)])
+        flat = case.image.reshape(len(case.image), -1)
+        whole_images.append([flat.min(axis=1), (flat == 0).mean(axis=1)])
         counts = np.bincount(_label(case).ravel(), minlength=len(classes))
         for name, count in zip(classes.foreground, counts[1:], strict=True):
             if count:
                 sizes[name].append(float(count * np.prod(spacing)))
         if on_case:
             on_case()
+    if not intensities:
+        raise InputError("cases must hold at least one labelled case, got none")
     channels = _channels(np.concatenate(intensities, axis=1), np.array(whole_images))
     return Fingerprint(
         n_cases=len(spacings),

@@ -14,16 +14,18 @@ from sfumato.arrays import Spacing
 from sfumato.errors import InputError
 from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.superpixels import SuperpixelSettings
-from sfumato.model.network import NetworkSettings
+from sfumato.model.network import LEAST_LEVELS, Levels, NetworkSettings, check_levels
 from sfumato.settings import Settings
 from sfumato.training.augmentation import AugmentationSettings
 from sfumato.training.fingerprint import ChannelFingerprint, Fingerprint
 from sfumato.training.patches import PatchSettings
 
 PATCH_ELEMENTS = {2: 2**16, 3: 2**17}
-"""Elements in a patch at most: 256×256, or about 50×50×50."""
+"""Elements in a patch before it is rounded up: 256×256, or about 50×50×50."""
 BATCH_ELEMENTS = 2**18
 """Elements in a batch, about; at least two patches, for a steady gradient."""
+LARGEST_BATCH = 64
+"""Patches in a batch at most: with tiny images, drawing them takes longer than learning."""
 SMALLEST_FEATURE_MAP = 4
 MAX_LEVELS = 6
 FIRST_FEATURES = 16
@@ -69,12 +71,18 @@ def make_plan(fingerprint: Fingerprint, wishes: Plan) -> Plan:
             f" of the images, got {len(channels)}"
         )
     shape, network = choose_network(fingerprint, spacing, wishes)
-    batch_size = wishes.patches.batch_size or max(2, BATCH_ELEMENTS // int(np.prod(shape)))
+    batch_size = BATCH_ELEMENTS // int(np.prod(shape))
+    batch_size = wishes.patches.batch_size or min(max(2, batch_size), LARGEST_BATCH)
     size_mm = wishes.superpixels.size_mm or choose_superpixel_size(fingerprint, spacing)
     mirror_axes = wishes.augmentation.mirror_axes
     if mirror_axes is None:
         # Flat images may lie any way round; in a volume only left and right look alike.
         mirror_axes = (0, 1) if n_axes == 2 else (0,)
+    if not set(mirror_axes) <= set(range(n_axes)) or len(set(mirror_axes)) < len(mirror_axes):
+        raise InputError(
+            f"augmentation.mirror_axes must be different axes out of 0 to {n_axes - 1},"
+            f" got {list(mirror_axes)}"
+        )
     return Plan(
         preprocessing=wishes.preprocessing.model_copy(
             update={"spacing_mm": spacing, "channels": channels}
@@ -115,29 +123,51 @@ def choose_network(
 
     Returns:
         The patch's shape, and the network's levels.
+
+    Raises:
+        InputError: If a wish does not fit the data or another wish.
     """
     image_shape = [e / s for e, s in zip(fingerprint.shape_mm, spacing, strict=True)]
     shape = wishes.patches.shape or _patch_shape(image_shape, spacing)
     if len(shape) != len(spacing):
         raise InputError(f"patches.shape must be {len(spacing)} numbers, got {list(shape)}")
-    strides, kernels = _levels(shape, spacing)
-    if wishes.network.strides is not None:
-        strides = wishes.network.strides
-        kernels = ((3,) * len(spacing),) * len(strides)
-    network = NetworkSettings(
-        features=wishes.network.features
-        or tuple(min(FIRST_FEATURES * 2**i, MAX_FEATURES) for i in range(len(strides))),
-        strides=strides,
-        kernels=wishes.network.kernels or kernels,
-    )
-    divisors = np.prod(strides, axis=0)
+    network = _choose_levels(shape, spacing, wishes.network)
+    assert network.strides is not None
+    divisors = np.prod(network.strides, axis=0)
     divisible = tuple(int(d * max(1, round(n / d))) for n, d in zip(shape, divisors, strict=True))
     if wishes.patches.shape is not None and divisible != tuple(shape):
         raise InputError(
             f"patches.shape must divide by the network's strides {divisors.tolist()},"
             f" got {list(shape)}; try {list(divisible)}"
         )
+    if np.prod(divisible // divisors) < 2:
+        raise InputError(
+            f"a patch of {list(divisible)} elements leaves a single one on the network's coarsest"
+            " level; make patches.shape larger, or network.strides smaller"
+        )
     return divisible, network
+
+
+def _choose_levels(
+    shape: Sequence[int], spacing: Spacing, wishes: NetworkSettings
+) -> NetworkSettings:
+    n_wished = len(wishes.features or wishes.kernels or ())
+    strides, kernels = _levels(shape, spacing, n_wished or MAX_LEVELS)
+    while len(strides) < max(LEAST_LEVELS, n_wished):  # a tiny image
+        strides, kernels = (*strides, (1,) * len(spacing)), (*kernels, kernels[-1])
+    if wishes.strides is not None:
+        strides, kernels = wishes.strides, ((3,) * len(spacing),) * len(wishes.strides)
+    features = wishes.features or tuple(
+        min(FIRST_FEATURES * 2**i, MAX_FEATURES) for i in range(len(strides))
+    )
+    kernels = wishes.kernels or kernels
+    if any(len(level) != len(spacing) for level in (*strides, *kernels)):
+        raise InputError(
+            f"network.strides and kernels must have {len(spacing)} numbers on every level,"
+            f" got {strides} and {kernels}"
+        )
+    check_levels(features, strides, kernels)
+    return NetworkSettings(features=features, strides=strides, kernels=kernels)
 
 
 def _patch_shape(image_shape: Sequence[float], spacing: Spacing) -> tuple[int, ...]:
@@ -160,24 +190,25 @@ def _round_up(n: int) -> int:
     return -(-n // step) * step
 
 
-def _levels(
-    shape: Sequence[int], spacing: Spacing
-) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    """Halve axes until feature maps get small; thick slices wait until the others catch up."""
+def _levels(shape: Sequence[int], spacing: Spacing, most: int) -> tuple[Levels, Levels]:
+    """Halve axes until feature maps get small; thick slices wait until the others catch up.
+
+    Those that are too small to be halved again are not waited for.
+    """
     n_axes = len(shape)
     sizes, spacings = np.array(shape, float), np.array(spacing, float)
     strides, kernels = [(1,) * n_axes], []
+    is_wide = np.zeros(n_axes, bool)
     while True:
-        is_comparable = spacings <= 2 * spacings.min()
-        kernels.append(tuple(3 if c else 1 for c in is_comparable))
-        is_halved = (sizes >= 2 * SMALLEST_FEATURE_MAP) & is_comparable
-        if not is_halved.any() or len(strides) == MAX_LEVELS:
+        is_large = sizes >= 2 * SMALLEST_FEATURE_MAP
+        is_comparable = spacings <= 2 * spacings[is_large | ~is_large.any()].min()
+        is_wide |= is_comparable
+        kernels.append(tuple(3 if w else 1 for w in is_wide))
+        is_halved = is_large & is_comparable
+        if not is_halved.any() or len(strides) == most:
             break
         strides.append(tuple(2 if h else 1 for h in is_halved))
         sizes, spacings = np.where(is_halved, sizes / 2, sizes), spacings * (1 + is_halved)
-    if len(strides) == 1:  # A tiny image: the network still needs a second level.
-        strides.append((1,) * n_axes)
-        kernels.append(kernels[-1])
     return tuple(strides), tuple(kernels)
 
 

@@ -1,0 +1,159 @@
+"""From a case to its prepared self: the model's grid, the soft label, the intensities."""
+
+import numpy as np
+import pytest
+
+from sfumato.cases.case import Case
+from sfumato.cases.preparation import (
+    MAX_POSITIONS,
+    PreparationSettings,
+    prepare_case,
+    to_model_grid,
+)
+from sfumato.errors import CaseError, InputError
+from sfumato.image.geometry import Geometry
+from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
+from sfumato.labels.softeners import SofteningSettings, soften
+from sfumato.labels.superpixels import SuperpixelSettings
+
+FROM_BEHIND = np.array([[0.0, 0, 2, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+"""The first axis runs to posterior, the second to superior, the third to the right, in 2 mm."""
+
+
+def make_settings(spacing=(1.0, 1.0), method="superpixel", n_channels=1, n_classes=3):
+    return PreparationSettings(
+        preprocessing=PreprocessingSettings(
+            spacing_mm=spacing, channels=(ChannelSettings(),) * n_channels
+        ),
+        superpixels=SuperpixelSettings(size_mm=3.0),
+        softening=SofteningSettings(method=method),
+        n_classes=n_classes,
+    )
+
+
+def make_case(shape=(12, 14), geometry=None, n_channels=1):
+    """Draw two squares of different brightness, with noise, so that superpixels miss borders."""
+    rng = np.random.default_rng(0)
+    label = np.zeros(shape, np.uint8)
+    label[2:7, 3:9] = 1
+    label[7:10, 3:9] = 2
+    image = label + rng.normal(0, 0.7, (n_channels, *shape))
+    return Case(
+        id="p01",
+        image=image.astype(np.float32),
+        geometry=geometry or Geometry.from_spacing(shape, (1.0,) * len(shape)),
+        label=label,
+        rater_labels=(label,),
+    )
+
+
+def test_image_and_labels_come_to_the_models_grid_together():
+    case = make_case((12, 14, 4), Geometry(shape=(12, 14, 4), affine=FROM_BEHIND))
+    placed = to_model_grid(case, make_settings((2.0, 1.0, 1.0)).preprocessing, 3)
+    np.testing.assert_array_equal(placed.label, case.label.transpose(2, 0, 1)[:, ::-1])
+    np.testing.assert_array_equal(placed.image[0], case.image[0].transpose(2, 0, 1)[:, ::-1])
+    assert placed.geometry.spacing == (2, 1, 1)
+    finer = to_model_grid(case, make_settings((1.0, 1.0, 1.0)).preprocessing, 3)
+    assert finer.image.shape == (1, 8, 12, 14)
+    np.testing.assert_array_equal(finer.label, placed.label.repeat(2, axis=0))
+
+
+def test_every_raters_label_comes_along():
+    case = make_case()
+    other = np.zeros_like(case.label)
+    case = Case(**{**vars(case), "rater_labels": (case.label, other)})
+    placed = to_model_grid(case, make_settings((2.0, 1.0)).preprocessing, 3)
+    assert len(placed.rater_labels) == 2
+    np.testing.assert_array_equal(placed.rater_labels[0], placed.label)
+    assert placed.rater_labels[1].shape == placed.label.shape
+    assert not placed.rater_labels[1].any()
+
+
+def test_an_image_without_a_label_can_be_brought_to_the_grid_too():
+    case = Case(**{**vars(make_case()), "label": None, "rater_labels": ()})
+    placed = to_model_grid(case, make_settings().preprocessing, 3)
+    assert placed.label is None
+    assert placed.rater_labels == ()
+
+
+def test_the_grid_must_be_decided_and_of_the_images_dimension():
+    with pytest.raises(InputError, match=r"preprocessing\.spacing_mm must be set"):
+        to_model_grid(make_case(), PreprocessingSettings(), 3)
+    with pytest.raises(CaseError) as caught:
+        to_model_grid(make_case(), make_settings((1.0, 1.0, 1.0)).preprocessing, 3)
+    assert str(caught.value) == "case 'p01': it is 2-D, but the model works on 3-D images"
+
+
+def test_a_hard_label_stays_hard_to_the_bit():
+    prepared = prepare_case(make_case(), make_settings(method="none"))
+    np.testing.assert_array_equal(prepared.hard_label, make_case().label)
+    for k in range(3):
+        expected = 255 * (prepared.hard_label == k)
+        np.testing.assert_array_equal(prepared.soft_label[k], expected)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.0), (2.0, 0.8)])
+def test_the_label_is_softened_on_the_models_grid(spacing):
+    settings, case = make_settings(spacing), make_case()
+    prepared = prepare_case(case, settings)
+    placed = to_model_grid(case, settings.preprocessing, 3)
+    expected = soften(
+        placed.image, placed.label, spacing, 3, settings.softening, settings.superpixels
+    )
+    np.testing.assert_array_equal(prepared.hard_label, placed.label)
+    assert np.abs(prepared.soft_label / 255 - expected).max() <= 1.5 / 255 + 1e-6
+    assert (prepared.soft_label.sum(axis=0, dtype=int) == 255).all()
+    np.testing.assert_array_equal(prepared.soft_label.argmax(axis=0), prepared.hard_label)
+    assert ((prepared.soft_label > 0) & (prepared.soft_label < 255)).any()
+
+
+def test_intensities_are_normalised():
+    prepared = prepare_case(make_case(n_channels=2), make_settings(n_channels=2))
+    assert prepared.image.dtype == np.float32
+    np.testing.assert_allclose(prepared.image.mean(axis=(1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(prepared.image.std(axis=(1, 2)), 1, atol=1e-5)
+
+
+def test_positions_are_where_each_structure_is():
+    prepared = prepare_case(make_case(), make_settings(n_classes=4))
+    assert len(prepared.positions) == 3
+    for k, positions in enumerate(prepared.positions, start=1):
+        np.testing.assert_array_equal(positions, np.argwhere(prepared.hard_label == k))
+    assert prepared.positions[2].shape == (0, 2)
+
+
+def test_of_a_large_structure_some_positions_are_kept_from_all_over_it():
+    label = np.ones((400, 300), np.uint8)
+    label[0] = 0
+    case = Case(
+        id="large",
+        image=np.zeros((1, 400, 300), np.float32),
+        geometry=Geometry.from_spacing((400, 300), (1.0, 1.0)),
+        label=label,
+    )
+    (positions,) = prepare_case(case, make_settings(method="none", n_classes=2)).positions
+    assert MAX_POSITIONS <= len(positions) < 2 * MAX_POSITIONS
+    assert label[tuple(positions.T)].all()
+    np.testing.assert_allclose(positions.mean(axis=0), (200, 149.5), atol=1)
+
+
+def test_a_case_that_cannot_be_prepared_is_named():
+    without_label = Case(**{**vars(make_case()), "label": None})
+    with pytest.raises(CaseError, match="case 'p01': it has no label, so it cannot be used for"):
+        prepare_case(without_label, make_settings())
+    with pytest.raises(CaseError, match="case 'p01': the image must have 1 channel, as in"):
+        prepare_case(make_case(n_channels=2), make_settings())
+    with pytest.raises(CaseError, match=r"case 'p01': .*class"):
+        prepare_case(make_case(), make_settings(n_classes=2))
+    open_channels = make_settings().model_copy(
+        update={"preprocessing": PreprocessingSettings(spacing_mm=(1.0, 1.0))}
+    )
+    with pytest.raises(InputError, match=r"preprocessing\.channels must be set"):
+        prepare_case(make_case(), open_channels)
+
+
+def test_preparing_changes_nothing_that_was_handed_in():
+    case = make_case()
+    case.image.flags.writeable = case.label.flags.writeable = False
+    prepare_case(case, make_settings())
+    prepare_case(case, make_settings((0.7, 1.1)))
