@@ -26,7 +26,7 @@ from trials import train_all
 
 METHODS = ("none", "superpixel")
 N_FOLDS = 5
-STEPS = 400
+STEPS = 200
 N_BINS = 15
 Flat = Float[np.ndarray, " pixels"]
 

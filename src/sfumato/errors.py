@@ -6,6 +6,7 @@
   - FileError        one file cannot be read or written
   - CaseError        one case does not fit together
   - DatasetError     a folder or manifest cannot be understood as a data set
+  - TrainingError    training cannot go on
   - ModelError       a trained model or checkpoint cannot be loaded or used
 """
 
@@ -44,6 +45,10 @@ class CaseError(SfumatoError):
 
 class DatasetError(SfumatoError):
     """A folder or manifest cannot be understood as a data set."""
+
+
+class TrainingError(SfumatoError):
+    """Training cannot go on."""
 
 
 class ModelError(SfumatoError):

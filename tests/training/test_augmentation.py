@@ -171,6 +171,15 @@ def test_each_axis_is_mirrored_half_the_time_and_by_itself(spacing):
     assert 25 <= ((signs[:, 0] < 0) & (signs[:, 2] < 0)).sum() <= 75
 
 
+def test_thick_slices_are_rotated_within_themselves_only():
+    chosen = only(rotation_probability=1.0, rotation_degrees=40)
+    for seed in range(10):
+        matrix = draw_matrix(chosen, (1.0, 1.0, 3.5), np.random.default_rng(seed))
+        np.testing.assert_array_equal(matrix[2], [0, 0, 1])
+        np.testing.assert_array_equal(matrix[:, 2], [0, 0, 1])
+        assert matrix[0, 1] != 0
+
+
 def test_mirroring_is_of_the_patch_whatever_else_happens():
     chosen = only(rotation_probability=1.0, rotation_degrees=40)
     mirrored = chosen.model_copy(update={"mirror_axes": (1,)})

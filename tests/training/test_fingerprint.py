@@ -7,7 +7,7 @@ from sfumato.cases.case import Case
 from sfumato.errors import CaseError, InputError
 from sfumato.image.geometry import Geometry
 from sfumato.labels.classes import ClassList
-from sfumato.training.fingerprint import MAX_INTENSITIES, measure_fingerprint
+from sfumato.training.fingerprint import MAX_INTENSITIES, measure_fingerprint, structure_width
 
 CLASSES = ClassList(names=("background", "core", "rim", "absent"), values=(0, 1, 2, 3))
 
@@ -28,6 +28,25 @@ def test_sizes_are_in_millimetres():
     assert fingerprint.shape_mm == (2.0, 10.0)
     assert fingerprint.class_sizes_mm == {"core": 2.0, "rim": 1.0, "absent": 0.0}
     assert fingerprint.class_cases == {"core": 1, "rim": 1, "absent": 0}
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 2.0), (1.0, 1.0, 1.0), (1.0, 1.0, 2.0)])
+def test_a_disc_or_ball_is_about_as_wide_as_its_diameter(spacing):
+    radius_mm = 16.0
+    place = [np.arange(-20, 20.5, step) for step in spacing]
+    distance = np.sqrt(sum(axis**2 for axis in np.meshgrid(*place, indexing="ij")))
+    width_mm = structure_width(distance <= radius_mm, spacing)
+    assert width_mm == pytest.approx(2 * radius_mm, rel=0.08)
+
+
+def test_a_sheet_is_narrow_however_large_it_is():
+    sheet = np.zeros((10, 100, 100), bool)
+    sheet[4:6] = True
+    assert structure_width(sheet, (1.0, 1.0, 1.0)) == pytest.approx(6 * 1.5)
+
+
+def test_what_fills_the_image_is_as_wide_as_the_image():
+    assert structure_width(np.ones((4, 8), bool), (3.0, 1.0)) == 12.0
 
 
 def test_of_several_cases_the_median_counts():
@@ -91,12 +110,6 @@ def test_of_a_large_structure_intensities_from_all_over_are_looked_at():
     (channel,) = measure_fingerprint([case], CLASSES).channels
     assert channel.mean == pytest.approx(0.5, abs=1e-3)
     assert channel.high == pytest.approx(0.995, abs=1e-3)
-
-
-def test_progress_is_told_case_by_case():
-    seen = []
-    measure_fingerprint([make_case("a"), make_case("b")], CLASSES, lambda: seen.append(1))
-    assert len(seen) == 2
 
 
 def test_cases_that_do_not_fit_together_are_named():

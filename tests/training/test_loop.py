@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.errors import InputError
+from sfumato.errors import InputError, TrainingError
 from sfumato.model.losses import LossSettings
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
@@ -226,6 +226,19 @@ def test_without_memory_the_average_is_the_weights() -> None:
         state.network.parameters(), state.average.parameters(), strict=True
     ):
         assert torch.equal(current, average)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    def draw(step: int) -> Batch:
+        batch = draw_batch(step)
+        return Batch(
+            images=batch.images * math.nan,
+            hard_target=batch.hard_target,
+            soft_target=batch.soft_target,
+        )
+
+    with pytest.raises(TrainingError, match="the loss is not finite at step 1; train anew with a"):
+        list(optimize(new_state(), draw, None, LOSS, TrainingSettings(steps=3)))
 
 
 def test_closing_leaves_a_state_that_fits_the_last_step() -> None:

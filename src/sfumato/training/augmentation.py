@@ -17,6 +17,8 @@ from sfumato.errors import InputError
 from sfumato.settings import Settings
 
 Matrix = Float64[np.ndarray, "axes axes"]
+THICK_SLICES = 3.0
+"""Spacings that differ by more than this factor are thick slices."""
 
 
 class AugmentationSettings(Settings):
@@ -78,7 +80,7 @@ def draw_matrix(
     matrix = np.eye(n_axes)
     if rng.random() < settings.rotation_probability:
         angles = np.deg2rad(rng.uniform(-1, 1, 3) * settings.rotation_degrees)
-        matrix = _rotation(angles, n_axes)
+        matrix = _rotation(angles, spacing)
     if rng.random() < settings.scale_probability:
         matrix = matrix * rng.uniform(*settings.scale_range)
     in_mm = np.diag(spacing)
@@ -89,11 +91,17 @@ def draw_matrix(
     return matrix
 
 
-def _rotation(angles: Float64[np.ndarray, "3"], n_axes: int) -> Matrix:
-    """Rotate in the plane of each pair of axes, one after the other."""
+def _rotation(angles: Float64[np.ndarray, "3"], spacing: Spacing) -> Matrix:
+    """Rotate in the plane of each pair of axes, one after the other.
+
+    Thick slices are rotated within themselves only: between them there is nothing to see.
+    """
+    n_axes = len(spacing)
     matrix = np.eye(n_axes)
     pairs = [(i, j) for i in range(n_axes) for j in range(i + 1, n_axes)]
     for angle, (i, j) in zip(angles, pairs, strict=False):
+        if max(spacing[i], spacing[j]) > THICK_SLICES * min(spacing):
+            continue
         plane = np.eye(n_axes)
         plane[i, i] = plane[j, j] = np.cos(angle)
         plane[i, j], plane[j, i] = -np.sin(angle), np.sin(angle)

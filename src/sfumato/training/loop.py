@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from sfumato.errors import TrainingError
 from sfumato.model.losses import LossSettings, hard_and_soft_loss
 from sfumato.settings import Settings
 from sfumato.training.checkpoint import TrainingState
@@ -105,6 +106,9 @@ def optimize(
         validate: Scores a network on held-out cases; None leaves that out.
         loss: How hard and soft labels count.
         settings: How long and how fast to learn.
+
+    Raises:
+        TrainingError: If the loss is no longer finite.
     """
     device = next(state.network.parameters()).device
     dtype = compute_dtype(settings.precision, device)
@@ -118,6 +122,11 @@ def optimize(
             upcoming = background.submit(draw_batch, state.step + 1)
             learning_rate = settings.learning_rate * schedule(fraction, settings.warmup_fraction)
             terms = _take_step(state, batch, loss, learning_rate, dtype)
+            if not math.isfinite(terms[2]):
+                raise TrainingError(
+                    f"the loss is not finite at step {state.step + 1}; train anew with a smaller"
+                    " training.learning_rate"
+                )
             _update_average(state, settings.average_decay)
             state.step += 1
             state.elapsed_seconds += time.monotonic() - started

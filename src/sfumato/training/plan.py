@@ -16,7 +16,7 @@ from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.model.network import LEAST_LEVELS, Levels, NetworkSettings, check_levels
 from sfumato.settings import Settings
-from sfumato.training.augmentation import AugmentationSettings
+from sfumato.training.augmentation import THICK_SLICES, AugmentationSettings
 from sfumato.training.fingerprint import ChannelFingerprint, Fingerprint
 from sfumato.training.patches import PatchSettings
 
@@ -30,8 +30,6 @@ SMALLEST_FEATURE_MAP = 4
 MAX_LEVELS = 6
 FIRST_FEATURES = 16
 MAX_FEATURES = 256
-THICK_SLICES = 3.0
-"""Spacings that differ by more than this factor are thick slices."""
 HOUNSFIELD_AIR = -500.0
 """Images whose smallest intensity lies below this are taken for computed tomography."""
 
@@ -213,14 +211,14 @@ def _levels(shape: Sequence[int], spacing: Spacing, most: int) -> tuple[Levels, 
 
 
 def choose_superpixel_size(fingerprint: Fingerprint, spacing: Spacing) -> float:
-    """Choose the edge of superpixels: a quarter of the smallest structure's diameter.
+    """Choose the edge of superpixels: a quarter of the narrowest structure's width.
 
-    It is kept between 4 and 8 (3-D) or 16 (2-D) elements, counted by their mean spacing:
-    smaller superpixels follow noise, larger ones swallow structures.
+    It is kept between 4 and 8 elements (3-D) or 6 and 16 (2-D), counted by their mean
+    spacing: smaller superpixels follow noise, larger ones swallow structures.
     """
     n_axes = len(spacing)
     element_mm = float(np.prod(spacing)) ** (1 / n_axes)
-    sizes = [size for size in fingerprint.class_sizes_mm.values() if size > 0]
-    diameter_mm = min(sizes) ** (1 / n_axes) if sizes else 0.0
-    largest = 16 if n_axes == 2 else 8
-    return float(f"{np.clip(diameter_mm / 4, 4 * element_mm, largest * element_mm):.3g}")
+    widths = [width for width in fingerprint.class_widths_mm.values() if width > 0]
+    smallest, largest = (6, 16) if n_axes == 2 else (4, 8)
+    size_mm = np.clip(min(widths, default=0) / 4, smallest * element_mm, largest * element_mm)
+    return float(f"{size_mm:.3g}")

@@ -165,7 +165,7 @@ def model_section(test: Dataset, folder: Path, models: Mapping[str, Segment]) ->
     return Section(
         title="What models learn from them",
         text=(
-            "Both models saw the same slices for the same time and differ in nothing but their"
+            "Both models saw the same slices in as many steps and differ in nothing but their"
             " labels. None of them ever saw the true probabilities. The table compares their"
             " predictions with the truth, as above."
         ),
