@@ -213,6 +213,27 @@ def test_a_manifest_goes_before_a_description_of_cases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "names", "values"),
+    [
+        ({"cell": 0, "background": 255}, ("background", "cell"), (255, 0)),
+        ({"b": 2, "Background": 1, "a": 0}, ("Background", "a", "b"), (1, 0, 2)),
+        ({"0": "cell", "7": "background"}, ("background", "cell"), (7, 0)),
+        ({"cell": 3, "outside": 1}, ("outside", "cell"), (1, 3)),
+    ],
+)
+def test_the_class_called_background_comes_first(
+    tmp_path: Path, labels: dict, names: tuple[str, ...], values: tuple[int, ...]
+) -> None:
+    classes = Dataset.open(describe(save_pairs(tmp_path, "a.png"), labels=labels)).classes
+    assert classes.names == names
+    assert classes.values == values
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    assert Dataset.open(str(save_pairs(tmp_path, "a.png"))).case_ids == ("a",)
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         ({"background": 0, "cell": 1, "ignore": 2}, "ignore label is not supported yet"),

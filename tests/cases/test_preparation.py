@@ -8,10 +8,10 @@ from sfumato.cases.preparation import (
     MAX_POSITIONS,
     PreparationSettings,
     prepare_case,
-    to_model_grid,
 )
 from sfumato.errors import CaseError, InputError
 from sfumato.image.geometry import Geometry
+from sfumato.image.grid import model_grid
 from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.softeners import SofteningSettings, soften
 from sfumato.labels.superpixels import SuperpixelSettings
@@ -47,41 +47,49 @@ def make_case(shape=(12, 14), geometry=None, n_channels=1):
     )
 
 
-def test_image_and_labels_come_to_the_models_grid_together():
+def test_image_and_label_come_to_the_models_grid_together():
     case = make_case((12, 14, 4), Geometry(shape=(12, 14, 4), affine=FROM_BEHIND))
-    placed = to_model_grid(case, make_settings((2.0, 1.0, 1.0)).preprocessing, 3)
-    np.testing.assert_array_equal(placed.label, case.label.transpose(2, 0, 1)[:, ::-1])
-    np.testing.assert_array_equal(placed.image[0], case.image[0].transpose(2, 0, 1)[:, ::-1])
+    placed = prepare_case(case, make_settings((2.0, 1.0, 1.0)))
+    np.testing.assert_array_equal(placed.hard_label, case.label.transpose(2, 0, 1)[:, ::-1])
+    ours, theirs = placed.image[0], case.image[0].transpose(2, 0, 1)[:, ::-1]
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
     assert placed.geometry.spacing == (2, 1, 1)
-    finer = to_model_grid(case, make_settings((1.0, 1.0, 1.0)).preprocessing, 3)
+    finer = prepare_case(case, make_settings((1.0, 1.0, 1.0)))
     assert finer.image.shape == (1, 8, 12, 14)
-    np.testing.assert_array_equal(finer.label, placed.label.repeat(2, axis=0))
-
-
-def test_every_raters_label_comes_along():
-    case = make_case()
-    other = np.zeros_like(case.label)
-    case = Case(**{**vars(case), "rater_labels": (case.label, other)})
-    placed = to_model_grid(case, make_settings((2.0, 1.0)).preprocessing, 3)
-    assert len(placed.rater_labels) == 2
-    np.testing.assert_array_equal(placed.rater_labels[0], placed.label)
-    assert placed.rater_labels[1].shape == placed.label.shape
-    assert not placed.rater_labels[1].any()
-
-
-def test_an_image_without_a_label_can_be_brought_to_the_grid_too():
-    case = Case(**{**vars(make_case()), "label": None, "rater_labels": ()})
-    placed = to_model_grid(case, make_settings().preprocessing, 3)
-    assert placed.label is None
-    assert placed.rater_labels == ()
+    np.testing.assert_array_equal(finer.hard_label, placed.hard_label.repeat(2, axis=0))
 
 
 def test_the_grid_must_be_decided_and_of_the_images_dimension():
-    with pytest.raises(InputError, match=r"preprocessing\.spacing_mm must be set"):
-        to_model_grid(make_case(), PreprocessingSettings(), 3)
+    open_settings = make_settings().model_copy(update={"preprocessing": PreprocessingSettings()})
+    with pytest.raises(InputError, match="preprocessing must be complete; let the plan fill it"):
+        prepare_case(make_case(), open_settings)
     with pytest.raises(CaseError) as caught:
-        to_model_grid(make_case(), make_settings((1.0, 1.0, 1.0)).preprocessing, 3)
+        prepare_case(make_case(), make_settings((1.0, 1.0, 1.0)))
     assert str(caught.value) == "case 'p01': it is 2-D, but the model works on 3-D images"
+
+
+def test_resampling_does_not_change_the_scale_around_a_stripped_skull():
+    ball = np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0) < 8
+    rng = np.random.default_rng(0)
+    image = np.where(ball, 100 + rng.normal(0, 10, ball.shape), 0).astype(np.float32)
+    case = Case(
+        id="ball",
+        image=image[None],
+        geometry=Geometry.from_spacing(ball.shape, (1.0,) * 3),
+        label=ball.astype(np.uint8),
+    )
+    stripped = (ChannelSettings(ignore_zero=True),)
+    for spacing in (1.0, 0.8):
+        settings = make_settings((spacing,) * 3, method="none", n_classes=2)
+        settings = settings.model_copy(
+            update={
+                "preprocessing": PreprocessingSettings(spacing_mm=(spacing,) * 3, channels=stripped)
+            }
+        )
+        prepared = prepare_case(case, settings)
+        assert abs(prepared.image[0][prepared.hard_label == 1].mean()) < 0.05
+        corner = prepared.image[0, :4, :4, :4]
+        np.testing.assert_allclose(corner, 0, atol=1e-3)
 
 
 def test_a_hard_label_stays_hard_to_the_bit():
@@ -96,11 +104,13 @@ def test_a_hard_label_stays_hard_to_the_bit():
 def test_the_label_is_softened_on_the_models_grid(spacing):
     settings, case = make_settings(spacing), make_case()
     prepared = prepare_case(case, settings)
-    placed = to_model_grid(case, settings.preprocessing, 3)
+    grid = model_grid(case.geometry, spacing)
+    label = grid.label_to_model(case.label, 3)
+    image = grid.image_to_model(case.image)
     expected = soften(
-        placed.image, placed.label, spacing, 3, settings.softening, settings.superpixels
+        image, label, grid.target.spacing, 3, settings.softening, settings.superpixels
     )
-    np.testing.assert_array_equal(prepared.hard_label, placed.label)
+    np.testing.assert_array_equal(prepared.hard_label, label)
     assert np.abs(prepared.soft_label / 255 - expected).max() <= 1.5 / 255 + 1e-6
     assert (prepared.soft_label.sum(axis=0, dtype=int) == 255).all()
     np.testing.assert_array_equal(prepared.soft_label.argmax(axis=0), prepared.hard_label)
@@ -148,7 +158,7 @@ def test_a_case_that_cannot_be_prepared_is_named():
     open_channels = make_settings().model_copy(
         update={"preprocessing": PreprocessingSettings(spacing_mm=(1.0, 1.0))}
     )
-    with pytest.raises(InputError, match=r"preprocessing\.channels must be set"):
+    with pytest.raises(InputError, match="preprocessing must be complete"):
         prepare_case(make_case(), open_channels)
 
 

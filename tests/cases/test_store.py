@@ -11,7 +11,7 @@ import pytest
 
 from sfumato.cases.dataset import Dataset
 from sfumato.cases.preparation import PreparationSettings, PreparedCase, prepare_case
-from sfumato.cases.store import prepare_dataset
+from sfumato.cases.store import StoredCases, prepare_dataset
 from sfumato.errors import CaseError, FileError
 from sfumato.image.files import write_label
 from sfumato.image.geometry import Geometry
@@ -54,7 +54,7 @@ def store(tmp_path: Path) -> Path:
 def prepare(
     dataset: Dataset, store: Path, settings: PreparationSettings = SETTINGS
 ) -> list[PreparedCase]:
-    return list(prepare_dataset(dataset, settings, store))
+    return list(StoredCases(list(prepare_dataset(dataset, settings, store))))
 
 
 def snapshot(store: Path) -> dict[str, int]:
@@ -93,6 +93,18 @@ def test_arrays_stay_on_disk_until_they_are_used(dataset: Dataset, store: Path) 
     for array in (case.image, case.hard_label, case.soft_label):
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable
+
+
+def test_cases_that_wait_hold_no_files_open(dataset: Dataset, store: Path) -> None:
+    places = list(prepare_dataset(dataset, SETTINGS, store))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        cases = StoredCases(places * 200)
+        assert len(cases) == len(cases[1:]) + 1 == 400
+        assert {case.id for case in cases} == {"a", "b"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_prepared_case_is_used_again(dataset: Dataset, store: Path) -> None:
@@ -140,10 +152,10 @@ def test_other_numbers_for_the_classes_are_prepared_again(tmp_path: Path, store:
 
 def test_cases_come_one_after_the_other(dataset: Dataset, store: Path) -> None:
     dataset.records[1].image_paths[0].write_bytes(b"broken")
-    cases = prepare_dataset(dataset, SETTINGS, store)
-    assert next(cases).id == "a"
+    places = prepare_dataset(dataset, SETTINGS, store)
+    assert next(places).name.startswith("a-")
     with pytest.raises(CaseError, match="case 'b'"):
-        next(cases)
+        next(places)
     assert {name[0] for name in folders(store)} == {"a"}
 
 

@@ -43,6 +43,8 @@ def test_an_affine_must_be_finite(wrong: float) -> None:
     affine[0, 3] = wrong
     with pytest.raises(InputError, match="affine must be finite"):
         Geometry(shape=(4, 5, 6), affine=affine)
+    with pytest.raises(InputError, match="affine must be finite"):
+        Geometry(shape=(4, 5), affine=np.eye(3), plane=affine)
 
 
 def test_an_affine_must_not_flatten_the_volume() -> None:
@@ -58,6 +60,21 @@ def test_a_grid_does_not_differ_from_itself() -> None:
     geometry = Geometry(shape=(4, 5, 6), affine=TURNED)
     assert geometry.difference(geometry) is None
     assert geometry.difference(moved(geometry, 0.005, 0, 0)) is None
+
+
+def test_fine_grids_are_told_apart_by_their_own_spacing() -> None:
+    fine = Geometry.from_spacing((40, 50), (0.0005, 0.0004))
+    assert fine.difference(moved(fine, 0.000003, 0)) is None
+    assert fine.difference(moved(fine, 0.000005, 0)) == "a place up to 5e-06 mm away"
+    other_spacing = Geometry.from_spacing((40, 50), (0.0005, 0.0005))
+    assert fine.difference(other_spacing) == (
+        "spacing 0.0005 × 0.0005 mm instead of 0.0005 × 0.0004 mm"
+    )
+
+
+def test_a_coarse_grid_is_not_compared_more_loosely() -> None:
+    coarse = Geometry.from_spacing((4, 5), (10.0, 10.0))
+    assert coarse.difference(moved(coarse, 0.02, 0)) == "a place up to 0.02 mm away"
 
 
 def test_a_difference_of_grids_is_told_in_words() -> None:

@@ -146,6 +146,10 @@ def test_jpeg_is_read(tmp_path: Path) -> None:
         ((4, 5, 6), {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}, (1, 4, 5, 6)),
         ((2, 4, 5, 6), {"imagej": True, "metadata": {"axes": "ZCYX"}}, (4, 2, 5, 6)),
         ((5, 6, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, (3, 5, 6)),
+        ((5, 6, 4), {"photometric": "rgb", "extrasamples": ["assocalpha"]}, (3, 5, 6)),
+        ((5, 6, 4), {"photometric": "rgb", "extrasamples": ["unspecified"]}, (4, 5, 6)),
+        ((5, 6, 4), {"photometric": "minisblack", "planarconfig": "contig"}, (4, 5, 6)),
+        ((4, 5, 6), {"photometric": "minisblack", "planarconfig": "separate"}, (4, 5, 6)),
     ],
 )
 def test_tiff_axes_are_understood(
@@ -157,12 +161,26 @@ def test_tiff_axes_are_understood(
     assert geometry.spacing == (1.0,) * (len(expected) - 1)
 
 
+def test_only_the_transparency_among_extra_samples_is_dropped(tmp_path: Path) -> None:
+    samples = ["unspecified", "unassalpha", "unspecified"]
+    values = numbers(2, 5, 4, dtype=np.uint8)
+    options = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": samples}
+    tifffile.imwrite(tmp_path / "a.tif", values, **options)
+    image, _ = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image, np.moveaxis(values[..., [0, 1, 3]], -1, 0))
+
+
 def test_tiff_palettes_become_colours(tmp_path: Path) -> None:
     colours = np.zeros((3, 256), np.uint16)
     colours[:, 1] = np.array([200, 100, 0]) * 257
     values = np.array([[0, 1]], np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="palette", colormap=colours)
     assert read_image(tmp_path / "a.tif")[0][:, 0, 1].tolist() == [200, 100, 0]
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    image, _ = read_image(str(save_nifti(tmp_path / "a.nii", numbers(3, 4, 5))))
+    assert image.shape == (1, 3, 4, 5)
 
 
 def test_several_files_become_channels_in_order(tmp_path: Path) -> None:

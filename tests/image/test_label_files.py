@@ -89,6 +89,13 @@ def test_a_flat_label_comes_back(tmp_path: Path, suffix: str, shape: tuple[int, 
     assert geometry.difference(read_geometry) is None
 
 
+@pytest.mark.parametrize("suffix", [*VOLUME_SUFFIXES, ".png", ".tif"])
+def test_a_path_may_be_text(tmp_path: Path, suffix: str) -> None:
+    label = np.array([[0, 1, 2]], np.uint8)
+    write_label(f"{tmp_path}/a{suffix}", label, Geometry.from_spacing((1, 3), (1.0, 1.0)))
+    np.testing.assert_array_equal(read_label(f"{tmp_path}/a{suffix}")[0], label)
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 5), (5, 6, 3), (3, 6, 5), (4, 5, 4)])
 def test_tiff_takes_no_axis_of_a_volume_for_colours(
     tmp_path: Path, shape: tuple[int, int, int]

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes
 from pydantic import ValidationError
 
 from sfumato.errors import InputError
-from sfumato.labels.softeners import SOFTENERS, SofteningSettings, soften
+from sfumato.labels.softeners import SOFTENERS, SofteningInput, SofteningSettings, soften
 from sfumato.labels.softening import one_hot, soften_label
 from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
 
@@ -159,6 +159,29 @@ def test_input_that_does_not_fit_together_is_refused(method):
         soften(image, label[:, 1:], (1.0, 1.0), 4, softening, superpixels)
     with pytest.raises(InputError, match="spacing must have"):
         soften(image, label, (1.0,), 4, softening, superpixels)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"label": np.zeros((4, 4), np.uint8)}, "resample the label"),
+        ({"spacing": (1.0, 0.0)}, "spacing must have a positive number for each of the 2"),
+        ({"n_classes": 1}, "class 1, but n_classes is 1"),
+    ],
+)
+def test_whatever_is_known_is_checked_where_it_is_put_together(wrong, message):
+    known = {
+        "image": np.zeros((1, 4, 5), np.float32),
+        "label": np.ones((4, 5), np.uint8),
+        "spacing": (1.0, 1.0),
+        "n_classes": 2,
+        "softening": SofteningSettings(),
+        "superpixels": SuperpixelSettings(),
+    }
+    assert SofteningInput(**known).n_classes == 2
+    with pytest.raises(InputError, match=message):
+        SofteningInput(**{**known, **wrong})
 
 
 @pytest.mark.slow

@@ -209,6 +209,16 @@ def test_superpixels_of_another_shape_are_refused():
         soften_label(np.zeros(2, np.uint8), np.zeros(3, np.int32), (1.0,), n_classes=2)
 
 
+@pytest.mark.parametrize("spacing", [(), (1.0, 1.0), (0.0,), (-1.0,), (np.nan,), (np.inf,)])
+def test_a_spacing_without_meaning_is_refused(spacing):
+    label, superpixels = np.array([0, 1], np.uint8), np.zeros(2, np.int32)
+    message = r"spacing must have a positive number for each of the 1 spatial axes, got \("
+    with pytest.raises(InputError, match=message):
+        soften_label(label, superpixels, spacing, n_classes=2)
+    with pytest.raises(InputError, match=message):
+        soften_mask(label == 1, superpixels, spacing)
+
+
 @pytest.mark.parametrize("scale_mm", [-1.0, 0.0, 1e-9, 1e9])
 def test_a_scale_without_meaning_is_refused(scale_mm):
     label = np.array([0, 1], np.uint8)

@@ -226,10 +226,13 @@ def test_a_photo_needs_three_channels_from_0_to_255(n_channels, shift):
         compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(is_photo=True))
 
 
-def test_spacing_must_fit_the_image():
+@pytest.mark.parametrize(
+    "spacing", [(), (1.0,), (1.0, 1.0, 1.0), (1.0, 0.0), (1.0, -1.0), (1.0, np.nan)]
+)
+def test_spacing_must_fit_the_image(spacing):
     image = np.zeros((1, 4, 4), np.float32)
-    with pytest.raises(InputError, match="one number for each of the 2 spatial axes"):
-        compute_superpixels(image, (1.0, 1.0, 1.0), SuperpixelSettings())
+    with pytest.raises(InputError, match="a positive number for each of the 2 spatial axes, got"):
+        compute_superpixels(image, spacing, SuperpixelSettings())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

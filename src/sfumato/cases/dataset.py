@@ -17,11 +17,11 @@ from sfumato.cases.description import (
     load_description,
     read_description,
 )
-from sfumato.cases.folder import list_images, read_folder
+from sfumato.cases.folder import join_channels, list_images, read_folder
 from sfumato.cases.manifest import MANIFEST_NAME, read_manifest
 from sfumato.cases.record import CaseRecord, Listing, sorted_records
 from sfumato.errors import CaseError, DatasetError, FileError, InputError, unknown_name
-from sfumato.image.files import read_channels, read_label
+from sfumato.image.files import read_channels, read_image, read_label
 from sfumato.image.geometry import Geometry
 from sfumato.labels.classes import ClassList
 
@@ -50,7 +50,7 @@ class Dataset:
         self._first_channels = (listing.n_channels, DESCRIPTION_NAME)
 
     @staticmethod
-    def open(path: Path) -> "Dataset":
+    def open(path: Path | str) -> "Dataset":
         """Find out what a path holds, without reading any image.
 
         Args:
@@ -61,6 +61,7 @@ class Dataset:
         Raises:
             DatasetError: If the path is missing, or nothing of the above.
         """
+        path = Path(path)
         if not path.exists():
             raise DatasetError(f"{path}: no such folder; check the path")
         is_manifest = path.is_file() and path.suffix.lower() == ".csv"
@@ -81,6 +82,13 @@ class Dataset:
         return tuple(record.group for record in self.records)
 
     @property
+    def paths(self) -> Iterator[Path]:
+        """All image and label files."""
+        for record in self.records:
+            yield from record.image_paths
+            yield from record.label_paths
+
+    @property
     def has_labels(self) -> bool:
         """Whether every case has a label."""
         return all(record.label_paths for record in self.records)
@@ -92,7 +100,7 @@ class Dataset:
         Raises:
             DatasetError: If there are no labels, or they hold so many values that they look
                 like images.
-            CaseError: If a label cannot be read.
+            CaseError: If no label can be read.
         """
         return self._whole._own_classes
 
@@ -139,6 +147,25 @@ class Dataset:
         records = tuple(replace(r, label_paths=r.image_paths) for r in self.records)
         return Dataset(self.name, replace(self._listing, records=records))
 
+    def with_joined_channels(self, n_channels: int) -> "Dataset":
+        """Return the data set with nnU-Net's files, one a channel, gathered into cases.
+
+        Nothing but their names tells such files, so this is for those who know how many
+        channels a case has. A case `a` has the files `a_0000`, `a_0001`, …, in that order.
+
+        Args:
+            n_channels: How many files make a case.
+
+        Returns:
+            The data set with joined cases; itself where it has labels, a case already has
+            several files or is named otherwise, channels are missing or left over, or the
+            first file holds several channels itself.
+        """
+        records = join_channels(self.records, n_channels)
+        if records is None or (n_channels > 1 and _holds_channels(records[0].image_paths[0])):
+            return self
+        return Dataset(self.name, replace(self._listing, records=records))
+
     def _record(self, case_id: str) -> CaseRecord:
         if case_id not in self._by_id:
             raise InputError(unknown_name("case", case_id, self._by_id))
@@ -173,6 +200,14 @@ class Dataset:
         return self._listing.classes or _find_classes(self.name, self.records)
 
 
+def _holds_channels(path: Path) -> bool:
+    """Tell numbered colour pictures from channels; a file that cannot be read is told later."""
+    try:
+        return len(read_image(path)[0]) > 1
+    except FileError:
+        return False
+
+
 def _list_cases(folder: Path, manifest: Path) -> Listing:
     description = load_description(folder)
     if manifest.is_file():
@@ -189,21 +224,22 @@ def _list_cases(folder: Path, manifest: Path) -> Listing:
 
 
 def _find_classes(name: str, records: tuple[CaseRecord, ...]) -> ClassList:
-    """Read all labels and call their sorted values background, class 1 and so on."""
+    """Read all labels and call their sorted values background, class 1 and so on.
+
+    A label that cannot be read is left out: loading its case says what is wrong with it.
+    """
     found: set[int] = set()
-    for record in records:
-        for path in record.label_paths:
-            try:
-                values, _ = read_label(path)
-            except FileError as error:
-                raise CaseError(record.id, str(error)) from error
-            found.update(np.unique(values).tolist())
-            if len(found) > _MOST_CLASSES:
-                raise DatasetError(
-                    f"{path}: with this label the data set has more than {_MOST_CLASSES} classes;"
-                    " it looks like an image, so check that images and labels are not swapped"
-                )
+    unreadable: list[CaseError] = []
+    for path, values in _label_values(records, unreadable):
+        found |= values
+        if len(found) > _MOST_CLASSES:
+            raise DatasetError(
+                f"{path}: with this label the data set has more than {_MOST_CLASSES} classes;"
+                " it looks like an image, so check that images and labels are not swapped"
+            )
     if not found:
+        if unreadable:
+            raise unreadable[0]
         raise DatasetError(f"{name}: has no labels, so its classes are unknown; add labels")
     if len(found) == 1:  # background only, or foreground only
         found |= {0} if found != {0} else {1}
@@ -211,3 +247,16 @@ def _find_classes(name: str, records: tuple[CaseRecord, ...]) -> ClassList:
     if len(names) == 1:
         names = ("foreground",)
     return ClassList(names=("background", *names), values=tuple(sorted(found)))
+
+
+def _label_values(
+    records: tuple[CaseRecord, ...], unreadable: list[CaseError]
+) -> Iterator[tuple[Path, set[int]]]:
+    for record in records:
+        for path in record.label_paths:
+            try:
+                values, _ = read_label(path)
+            except FileError as error:
+                unreadable.append(CaseError(record.id, str(error)))
+                continue
+            yield path, set(np.unique(values).tolist())

@@ -1,18 +1,16 @@
 """Data sets with a dataset.json: nnU-Net, Medical Segmentation Decathlon, or classes only."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from sfumato.cases.folder import check_match, list_images
+from sfumato.cases.folder import CHANNEL_ENDING, check_match, list_images
 from sfumato.cases.record import CaseRecord, Listing, sorted_records
 from sfumato.errors import DatasetError, InputError
 from sfumato.image.files import file_stem, file_suffix
 from sfumato.labels.classes import ClassList
 
 DESCRIPTION_NAME = "dataset.json"
-_CHANNEL_ENDING = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def load_description(folder: Path) -> dict[str, Any]:
@@ -80,6 +78,9 @@ def is_photo(path: Path, description: dict[str, Any]) -> bool:
 def declared_classes(path: Path, description: dict[str, Any]) -> ClassList | None:
     """Return the classes under "labels", by name (nnU-Net) or by number (Decathlon).
 
+    The class called background comes first, whatever its number, or else that of the lowest
+    number; the others follow by their numbers.
+
     Raises:
         DatasetError: If they are declared wrongly, or with an ignore label or regions.
     """
@@ -94,7 +95,8 @@ def declared_classes(path: Path, description: dict[str, Any]) -> ClassList | Non
         if value in by_value:
             raise DatasetError(f"{path}: the classes {by_value[value]} and {name} are both {value}")
         by_value[value] = name
-    values = tuple(sorted(by_value))
+    # Everything inside sfumato relies on the background coming first.
+    values = tuple(sorted(by_value, key=lambda v: (by_value[v].lower() != "background", v)))
     try:
         return ClassList(names=tuple(by_value[value] for value in values), values=values)
     except InputError as error:
@@ -176,7 +178,7 @@ def _group_channels(
     channels: dict[str, dict[int, Path]] = {}
     for record in sorted_records(images, list_images(images)):
         path = record.image_paths[0]
-        match = _CHANNEL_ENDING.fullmatch(record.id)
+        match = CHANNEL_ENDING.fullmatch(record.id)
         if match is None or (ending is not None and file_suffix(path) != ending.lower()):
             raise DatasetError(
                 f"{path}: must be named <case>_<channel>{ending or file_suffix(path)} with four"

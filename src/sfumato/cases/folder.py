@@ -1,12 +1,21 @@
 """Data sets that are told by their folders alone: images/ and labels/, or just images."""
 
+import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from sfumato.cases.record import CaseRecord, Listing, sorted_records
 from sfumato.errors import DatasetError, unknown_name
 from sfumato.image.files import IMAGE_SUFFIXES, file_stem, file_suffix
 
+CHANNEL_ENDING = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+"""How nnU-Net names the files of a case: `case_0000`, `case_0001`, …"""
+
 _DICOM_SUFFIX = ".dcm"
+_DICOM_INDEX = "DICOMDIR"  # lists the files of a disc; DICOM itself, but no image
+_MAGIC_AT, _MAGIC = 128, b"DICM"
+_MOST_FILES_OPENED = 5
 
 
 def read_folder(folder: Path) -> Listing:
@@ -87,12 +96,50 @@ def check_match(image_ids: set[str], label_ids: set[str], images: Path, labels: 
         )
 
 
-def is_series(path: Path) -> bool:
-    """Tell whether a folder holds DICOM files directly."""
-    return path.is_dir() and any(
-        entry.suffix.lower() == _DICOM_SUFFIX and not entry.name.startswith(".")
-        for entry in path.iterdir()
+def join_channels(records: Iterable[CaseRecord], n_channels: int) -> tuple[CaseRecord, ...] | None:
+    """Gather the records `case_0000`, `case_0001`, … into one case each, called `case`.
+
+    Returns:
+        The cases sorted by id, or None unless every record is unlabelled, has one image file
+        and is named so, and every case has exactly the channels 0 to n_channels - 1.
+    """
+    channels: dict[str, dict[int, Path]] = {}
+    for record in records:
+        match = CHANNEL_ENDING.fullmatch(record.id)
+        if match is None or record.label_paths or len(record.image_paths) != 1:
+            return None
+        channels.setdefault(match["case"], {})[int(match["channel"])] = record.image_paths[0]
+    expected = list(range(n_channels))
+    if not channels or any(sorted(paths) != expected for paths in channels.values()):
+        return None
+    return tuple(
+        CaseRecord(id=case_id, group=case_id, image_paths=tuple(paths[i] for i in sorted(paths)))
+        for case_id, paths in sorted(channels.items())
     )
+
+
+def is_series(path: Path) -> bool:
+    """Tell whether a folder holds DICOM files directly, by their suffix or, lacking one, content.
+
+    Only a few files are opened, and none in a folder that holds images of other types.
+    """
+    if not path.is_dir():
+        return False
+    files = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    if any(file.suffix.lower() == _DICOM_SUFFIX for file in files):
+        return True
+    if any(file_suffix(file) in IMAGE_SUFFIXES for file in files):
+        return False
+    others = (file for file in files if file.is_file() and file.name.upper() != _DICOM_INDEX)
+    return any(_starts_like_dicom(file) for file in islice(others, _MOST_FILES_OPENED))
+
+
+def _starts_like_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except OSError:  # whoever wants to read it is told
+        return False
 
 
 def _is_image(path: Path) -> bool:

@@ -57,38 +57,6 @@ class PreparedCase:
     geometry: Geometry
 
 
-def to_model_grid(case: Case, preprocessing: PreprocessingSettings, n_classes: int) -> Case:
-    """Bring image and labels of a case to the model's orientation and spacing.
-
-    Args:
-        case: A case on its own grid.
-        preprocessing: Must name the spacing.
-        n_classes: Number of classes, background included.
-
-    Raises:
-        CaseError: If the case does not have as many spatial axes as the model.
-    """
-    if preprocessing.spacing_mm is None:
-        raise InputError("preprocessing.spacing_mm must be set; let the plan choose it first")
-    n_axes = len(preprocessing.spacing_mm)
-    if len(case.geometry.shape) != n_axes:
-        raise CaseError(
-            case.id, f"it is {len(case.geometry.shape)}-D, but the model works on {n_axes}-D images"
-        )
-    grid = model_grid(case.geometry, preprocessing.spacing_mm)
-    labels = tuple(grid.label_to_model(label, n_classes) for label in case.rater_labels)
-    label = case.label
-    if label is not None:
-        label = labels[0] if labels else grid.label_to_model(label, n_classes)
-    return Case(
-        id=case.id,
-        image=grid.image_to_model(case.image),
-        geometry=grid.target,
-        label=label,
-        rater_labels=labels,
-    )
-
-
 def prepare_case(case: Case, settings: PreparationSettings) -> PreparedCase:
     """Bring a case to the model's grid, soften its label and normalise its intensities.
 
@@ -103,22 +71,27 @@ def prepare_case(case: Case, settings: PreparationSettings) -> PreparedCase:
     """
     if case.label is None:
         raise CaseError(case.id, "it has no label, so it cannot be used for training")
-    channels = settings.preprocessing.channels
-    if channels is None:
-        raise InputError("preprocessing.channels must be set; let the plan choose them first")
-    placed = to_model_grid(case, settings.preprocessing, settings.n_classes)
-    hard_label = placed.label
-    assert hard_label is not None
+    spacing, channels = settings.preprocessing.spacing_mm, settings.preprocessing.channels
+    if spacing is None or channels is None:
+        raise InputError("preprocessing must be complete; let the plan fill it first")
+    if len(case.geometry.shape) != len(spacing):
+        raise CaseError(
+            case.id,
+            f"it is {len(case.geometry.shape)}-D, but the model works on {len(spacing)}-D images",
+        )
+    grid = model_grid(case.geometry, spacing)
+    hard_label = grid.label_to_model(case.label, settings.n_classes)
     try:
+        # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
+        image = grid.image_to_model(normalize_intensities(case.image, channels))
         soft_label = soften(
-            placed.image,
+            grid.image_to_model(case.image),
             hard_label,
-            placed.geometry.spacing,
+            grid.target.spacing,
             settings.n_classes,
             settings.softening,
             settings.superpixels,
         )
-        image = normalize_intensities(placed.image, channels)
     except InputError as error:
         raise CaseError(case.id, str(error)) from error
     return PreparedCase(
@@ -127,7 +100,7 @@ def prepare_case(case: Case, settings: PreparationSettings) -> PreparedCase:
         hard_label=hard_label,
         soft_label=quantise(soft_label),
         positions=tuple(_positions(hard_label, k) for k in range(1, settings.n_classes)),
-        geometry=placed.geometry,
+        geometry=grid.target,
     )
 
 

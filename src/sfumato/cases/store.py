@@ -5,8 +5,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -17,13 +18,13 @@ from sfumato.image.geometry import Geometry
 from sfumato.labels.classes import ClassList
 from sfumato.storage import os_reason
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of the key: raise it whenever preparation or this layout changes."""
 
 
 def prepare_dataset(
     dataset: Dataset, settings: PreparationSettings, folder: Path
-) -> Iterator[PreparedCase]:
+) -> Iterator[Path]:
     """Prepare the cases of a data set one after the other, reusing what is there.
 
     Args:
@@ -33,7 +34,7 @@ def prepare_dataset(
             the settings differ from those it was made with.
 
     Yields:
-        One prepared case after the other. Its arrays are read from disk as they are used.
+        Where one case after the other is kept, for `StoredCases`.
 
     Raises:
         SfumatoError: If a case cannot be read or prepared, or the disk is full.
@@ -42,7 +43,39 @@ def prepare_dataset(
         place = folder / f"{record.id}-{_key(record, settings, dataset.classes)}"
         if not place.is_dir():
             _save(prepare_case(dataset.load(record.id), settings), place)
-        yield _load(record.id, place)
+        yield place
+
+
+class StoredCases(Sequence[PreparedCase]):
+    """Prepared cases on disk, opened one at a time and read as far as they are used.
+
+    A thousand cases that stay open would be thousands of open files, which systems refuse.
+
+    Args:
+        places: What `prepare_dataset` yielded.
+    """
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        self.places = tuple(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> PreparedCase: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StoredCases": ...
+
+    def __getitem__(self, index: int | slice) -> "PreparedCase | StoredCases":
+        """Open a case; its arrays are memory maps.
+
+        Raises:
+            FileError: If its files are damaged or gone.
+        """
+        if isinstance(index, slice):
+            return StoredCases(self.places[index])
+        return _load(self.places[index])
 
 
 def _key(record: CaseRecord, settings: PreparationSettings, classes: ClassList) -> str:
@@ -82,12 +115,12 @@ def _save_array(path: Path, array: np.ndarray) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def _load(case_id: str, place: Path) -> PreparedCase:
+def _load(place: Path) -> PreparedCase:
     n_foreground = len(list(place.glob("positions_*.npy")))
     try:
         hard_label = np.load(place / "hard_label.npy", mmap_mode="r")
         return PreparedCase(
-            id=case_id,
+            id=place.name.rpartition("-")[0],
             image=np.load(place / "image.npy", mmap_mode="r"),
             hard_label=hard_label,
             soft_label=np.load(place / "soft_label.npy", mmap_mode="r"),

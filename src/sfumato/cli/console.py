@@ -1,9 +1,12 @@
-"""What the commands print: progress, tables of failures, the line of a running training."""
+"""What the commands print: lines, tables, progress, and cases that could not be done.
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+Nothing that is printed is read as markup: names of classes and files may hold brackets.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -13,21 +16,53 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+
+from sfumato.cli.exit_codes import SOME_FAILED, USERS_ERROR
+from sfumato.errors import CaseError
+from sfumato.workflow.failures import Failure
 
 Item = TypeVar("Item")
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+FILE_WIDTH = 400
+"""Columns of a table that goes to a file or another program: nothing is folded there."""
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print a line, however long, as one line."""
+    console.print(text, style=style, soft_wrap=True)
+
+
+def print_facts(facts: Mapping[str, str], title: str | None = None) -> None:
+    """Print names with their values, one below the other."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    print_table(table, title)
+
+
+def print_table(table: Table, title: str | None = None) -> None:
+    """Print a table under a title, as wide as the terminal allows."""
+    if title:
+        say(title, style="bold")
+    wide = Console(file=console.file, width=FILE_WIDTH, markup=False, emoji=False)
+    (console if console.is_terminal else wide).print(table)
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
     """Show a progress bar with count, time spent and time left while items are worked through."""
+    if not total:
+        return
     if not console.is_terminal:
-        print(f"{description} ({total})", file=sys.stderr, flush=True)  # noqa: T201
+        say(f"{description} ({total})")
         yield from items
         return
     columns = (
-        TextColumn("{task.description:22}"),
+        TextColumn("{task.description:22}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -38,8 +73,22 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
         yield from progress.track(items, total=total, description=description)
 
 
-def print_failures(failures: Sequence[tuple[str, str]], total: int) -> None:
-    """List cases that could not be done, last, where they are seen."""
-    errors.print(f"[bold red]{len(failures)} of {total} cases failed:[/]")
-    for case_id, reason in failures:
-        errors.print(f"  {case_id}: {reason}", markup=False, soft_wrap=True)
+def end_with(failures: Sequence[Failure], total: int) -> None:
+    """List cases that could not be done, last, where they are seen; stop if there are any.
+
+    Args:
+        failures: The cases, and what is wrong with them.
+        total: How many cases there were.
+
+    Raises:
+        CaseError: If there was only one case, and it failed.
+        Exit: With 1 if other cases are done, with 2 if all failed.
+    """
+    if not failures:
+        return
+    if total == 1:
+        raise CaseError(failures[0].case_id, failures[0].reason)
+    errors.print(f"{len(failures)} of {total} cases failed:", style="bold red")
+    for failure in failures:
+        errors.print(f"  {failure.case_id}: {failure.reason}", soft_wrap=True)
+    raise typer.Exit(SOME_FAILED if len(failures) < total else USERS_ERROR)

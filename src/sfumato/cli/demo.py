@@ -10,9 +10,9 @@ from sfumato.cli import options
 if TYPE_CHECKING:
     from sfumato.cases.dataset import Dataset
     from sfumato.workflow.evaluating import Segment
-    from sfumato.workflow.training import Run
+    from sfumato.workflow.run import Run
 
-MINUTES_PER_MODEL = 1.5
+STEPS_PER_MODEL = 200
 
 
 def demo(
@@ -30,7 +30,7 @@ def demo(
     (one on hard labels, to compare), segmentations and a report. One averaged brain proves no
     accuracy: this shows what sfumato does, not how good it is.
     """
-    from sfumato.cli.console import console, track
+    from sfumato.cli.console import say, track
     from sfumato.storage import claim_folder
     from sfumato.workflow.demo import model_section, soft_label_section, write_demo_data
     from sfumato.workflow.evaluating import PageFrame, score_cases, write_evaluation
@@ -38,7 +38,7 @@ def demo(
 
     claim_folder(out, overwrite=overwrite)
     train, test = write_demo_data(out / "data")
-    console.print(f"{len(train)} slices to train on, {len(test)} to test on, in {out / 'data'}")
+    say(f"{len(train)} slices to train on, {len(test)} to test on, in {out / 'data'}")
     run, segment = _train(train, out / "run", "superpixel")
     _, segment_hard = _train(train, out / "run_hard", "none")
     scores, _ = score_cases(test, segment, track)
@@ -63,27 +63,27 @@ def demo(
             ],
         ),
     )
-    console.print(f"Report: [bold]{report}[/]")
+    say(f"Report: {report}", style="bold")
     if open_report:
         typer.launch(str(report))
 
 
 def _train(dataset: "Dataset", out: Path, method: str) -> "tuple[Run, Segment]":
-    from sfumato.cli.console import console, track
+    from sfumato.cli.console import say, track
     from sfumato.cli.plan import print_plan
     from sfumato.cli.train import watch
     from sfumato.config import load_config
     from sfumato.inference.predictor import Predictor
     from sfumato.model.trained import TrainedModel
     from sfumato.workflow.held_out import segment_with
+    from sfumato.workflow.run import RunRequest, start_run
     from sfumato.workflow.run_config import RunConfig
-    from sfumato.workflow.training import RunRequest, run_training, start_run
+    from sfumato.workflow.training import run_training
 
-    overrides = [f"softening.method={method}", f"training.minutes={MINUTES_PER_MODEL}"]
+    overrides = [f"softening.method={method}", f"training.steps={STEPS_PER_MODEL}"]
     wishes = load_config(RunConfig, None, overrides)
     run = start_run(dataset, out, wishes, RunRequest(fold="0/5"), track)
-    console.print(f"\n[bold]Training on {'hard' if method == 'none' else method} labels[/]")
+    say(f"\nTraining on {'hard' if method == 'none' else method} labels", style="bold")
     print_plan(run)
-    if not watch(run, run_training(run)):
-        raise typer.Exit(130)
+    watch(run_training(run))
     return run, segment_with(Predictor(TrainedModel.load(out), device=run.device))

@@ -30,26 +30,31 @@ def evaluate(
 
     [dim]sfumato evaluate my_data segmentations --out evaluation[/]
     """
-    from sfumato.cli.console import console, print_failures, track
-    from sfumato.errors import CaseError
-    from sfumato.storage import claim_folder
+    from sfumato.cli.console import end_with, say, track
+    from sfumato.cli.metrics import print_metrics
+    from sfumato.storage import check_output, claim_folder
     from sfumato.workflow.evaluating import (
         PageFrame,
         choose_segmented,
+        could_not_score,
         open_references,
         score_cases,
         segmentations_in,
+        without_segmentation,
         write_evaluation,
     )
     from sfumato.workflow.held_out import describe_run
 
-    dataset = choose_segmented(open_references(references), segmentations)
+    everything = open_references(references)
+    dataset = choose_segmented(everything, segmentations)
     segment = segmentations_in(segmentations, dataset.classes)
     description = describe_run(run) if run else None
-    claim_folder(out, overwrite=overwrite)
+    inputs = [*everything.paths, segmentations, *([run] if run else [])]
+    check_output(out, overwrite=overwrite, inputs=inputs)
     scores, failures = score_cases(dataset, segment, track)
     if not scores:
-        raise CaseError(failures[0].case_id, failures[0].reason)
+        end_with(failures, len(dataset))
+    claim_folder(out, overwrite=overwrite)
     page = write_evaluation(
         dataset,
         scores,
@@ -58,10 +63,9 @@ def evaluate(
         PageFrame(
             title=f"{segmentations.resolve().name} against {dataset.name}",
             run=description,
-            notes=[f"Case {f.case_id} could not be compared: {f.reason}" for f in failures],
+            notes=[*without_segmentation(everything, dataset), *map(could_not_score, failures)],
         ),
     )
-    console.print(f"Report on {len(scores)} cases in {page}")
-    if failures:
-        print_failures([(f.case_id, f.reason) for f in failures], len(dataset))
-        raise typer.Exit(1)
+    print_metrics(out)
+    say(f"Report on {len(scores)} of {len(everything)} cases in {page}")
+    end_with(failures, len(dataset))

@@ -1,9 +1,12 @@
 """`sfumato info`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sfumato.cli.exit_codes import SOME_FAILED
 
 if TYPE_CHECKING:
     from sfumato.workflow.describing import Facts
@@ -22,36 +25,43 @@ def info(
     """
     import json
 
+    from sfumato.cli.console import track
     from sfumato.workflow.describing import describe
+    from sfumato.workflow.tracking import silently
 
-    facts = describe(path)
+    facts = describe(path, silently if as_json else track)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        if facts.get("problems"):
+            raise typer.Exit(SOME_FAILED)
     else:
         _print(facts)
-    if facts.get("problems"):
-        raise typer.Exit(1)
 
 
 def _print(facts: "Facts") -> None:
-    from rich.table import Table
+    from sfumato.cli.console import end_with, print_facts
+    from sfumato.workflow.failures import Failure
 
-    from sfumato.cli.console import console, print_failures
-
-    table = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        if name != "problems":
-            table.add_row(f"[bold]{name.replace('_', ' ')}[/]", _text(value))
-    console.print(table)
-    if problems := facts.get("problems"):
-        print_failures(list(problems.items()), facts["cases"])
+    problems = facts.pop("problems", {})
+    classes = facts.get("classes", {})
+    texts = {_words(name): _text(value) for name, value in facts.items()}
+    if classes:
+        texts["classes"] = ", ".join(f"{value} {name}" for name, value in classes.items())
+    print_facts(texts)
+    failures = [Failure(case_id=case_id, reason=reason) for case_id, reason in problems.items()]
+    end_with(failures, facts.get("cases", 0))
 
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_text(v)}" for name, v in value.items())
+        return ", ".join(f"{_words(name)} {_text(v)}" for name, v in value.items())
     if isinstance(value, list) and value and isinstance(value[0], list):
-        return "\n".join(_text(row) for row in value)
+        return "\n".join("  ".join(_text(v) for v in row) for row in value)
     if isinstance(value, list):
         return " × ".join(_text(v) for v in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(name: str) -> str:
+    """Turn a name such as percentile_99_5 into words."""
+    return re.sub(r"(\d)_(\d)", r"\1.\2", name).replace("_", " ")

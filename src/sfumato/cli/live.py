@@ -4,33 +4,31 @@ import math
 from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from sfumato.cli.console import console
 from sfumato.training.loop import Progress as Step
-from sfumato.training.loop import TrainingSettings
 
 SMOOTHING = 0.95
 """How much of the shown losses stays from one step to the next."""
+CLASSES_SHOWN = 4
+"""With more classes than these, a line names the worst one only."""
 
 
 class TrainingView:
     """Shows steps as a line that changes, and validations as lines that stay.
 
     Without a terminal (a log file, say) only the lines that stay are printed.
-
-    Args:
-        settings: How long the training is to be.
     """
 
-    def __init__(self, settings: TrainingSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._losses: tuple[float, float, float] | None = None
         self._dice = math.nan
+        # What matters most stands first: a narrow terminal cuts the end of the line.
         self._bar = Progress(
-            TextColumn("Training"),
-            BarColumn(bar_width=24),
             TextColumn("{task.percentage:3.0f} %"),
-            TextColumn("{task.fields[line]}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[line]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -53,7 +51,8 @@ class TrainingView:
         self._smooth(step)
         if step.dice is not None:
             self._dice = step.mean_dice
-            self._bar.console.print(self._validation_line(step))
+            line = self._validation_line(step, step.dice)
+            console.print(line, soft_wrap=not console.is_terminal)
         self._bar.update(self._task, completed=step.fraction, line=self._line(step))
 
     def _smooth(self, step: Step) -> None:
@@ -67,24 +66,30 @@ class TrainingView:
         self._losses = (hard, soft, total)
 
     def _line(self, step: Step) -> str:
-        hard, soft, total = self._losses or (math.nan,) * 3
-        dice = "" if math.isnan(self._dice) else f"  Dice {self._dice:.3f}"
         left = step.elapsed_seconds * (1 / step.fraction - 1) if step.fraction else math.nan
-        return (
-            f"step {step.step}  loss {total:.3f} = hard {hard:.3f} + soft {soft:.3f}{dice}"
-            f"  {clock(step.elapsed_seconds)} spent, {clock(left)} left"
-        )
+        dice = "" if math.isnan(self._dice) else f"  Dice {self._dice:.3f}"
+        hard, soft, total = self._losses or (math.nan,) * 3
+        losses = f"loss {total:.3f} (hard {hard:.3f}, soft {soft:.3f})"
+        return f"{clock(left)} left  step {step.step}  {losses}{dice}"
 
-    def _validation_line(self, step: Step) -> str:
-        dice = step.dice or {}
-        classes = "  ".join(f"{name} {value:.3f}" for name, value in dice.items())
-        mean = f"  mean {step.mean_dice:.3f}" if len(dice) > 1 else ""
-        best = "  [green]best so far[/]" if step.is_best else ""
-        _, soft, total = self._losses or (math.nan,) * 3
-        return (
-            f"{clock(step.elapsed_seconds):>8}  step {step.step:<6} loss {total:.3f} (soft"
-            f" {soft:.3f})  Dice: {classes}{mean}{best}"
+    def _validation_line(self, step: Step, dice: dict[str, float]) -> Text:
+        total = self._losses[-1] if self._losses else math.nan
+        line = Text(
+            f"{clock(step.elapsed_seconds):>8}  step {step.step:<6} loss {total:.3f}"
+            f"  Dice {step.mean_dice:.3f} "
         )
+        line.append("best" if step.is_best else "    ", style="green")
+        return line.append(f"  {_class_text(dice)}" if len(dice) > 1 else "")
+
+
+def _class_text(dice: dict[str, float]) -> str:
+    if len(dice) <= CLASSES_SHOWN:
+        return ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
+    defined = {name: value for name, value in dice.items() if not math.isnan(value)}
+    if not defined:
+        return ""
+    worst = min(defined, key=lambda name: defined[name])
+    return f"lowest: {worst} {defined[worst]:.3f}"
 
 
 def clock(seconds: float) -> str:

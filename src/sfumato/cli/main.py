@@ -9,13 +9,13 @@ import typer
 
 from sfumato.cli.demo import demo
 from sfumato.cli.evaluate import evaluate
+from sfumato.cli.exit_codes import INTERRUPTED, OUR_ERROR, USERS_ERROR
 from sfumato.cli.info import info
 from sfumato.cli.segment import segment
 from sfumato.cli.soften import soften
 from sfumato.cli.train import train
 from sfumato.errors import SfumatoError
-
-USERS_ERROR, OUR_ERROR, INTERRUPTED = 2, 1, 130
+from sfumato.storage import os_reason
 
 app = typer.Typer(
     name="sfumato",
@@ -36,29 +36,52 @@ for command in (demo, info, soften, train, segment, evaluate):
     app.command(no_args_is_help=command is not demo)(command)
 
 
+def _print_version(is_wanted: bool) -> bool:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("sfumato"))
+        raise typer.Exit
+    return is_wanted
+
+
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and stop.",
+        callback=_print_version,
+        is_eager=True,  # No command is needed with it.
+    ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(version_of("sfumato"))
-        raise typer.Exit
+    """Take the options that stand before the command; `main` looks at --debug itself."""
 
 
 def main() -> None:
     """Run the command line; exit with 2 for a user's error, 1 for ours or a failed case."""
     try:
-        app()
+        app(prog_name="sfumato")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        is_users = isinstance(error, SfumatoError)
-        text = str(error) if is_users else f"{type(error).__name__}: {error}"
-        hint = "" if is_users else " (this is a defect in sfumato; --debug shows where)"
+        is_users = isinstance(error, SfumatoError | OSError)
+        text = _one_line(error)
+        hint = "" if is_users else " (this is a defect in sfumato; sfumato --debug … shows where)"
         typer.echo(f"error: {text}{hint}", err=True)
         sys.exit(USERS_ERROR if is_users else OUR_ERROR)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, SfumatoError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {os_reason(error)}"
+    elif isinstance(error, OSError):
+        text = os_reason(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(text.splitlines())

@@ -34,23 +34,25 @@ def segment(
     [dim]sfumato segment run scan.nii.gz more_scans/ --out segmentations --probabilities[/]
     """
     from sfumato.cases.dataset import Dataset
-    from sfumato.cli.console import console, print_failures, track
+    from sfumato.cli.console import end_with, say, track
     from sfumato.inference.predictor import InferenceSettings, Predictor
     from sfumato.model.trained import TrainedModel
+    from sfumato.report.metric_words import counted
     from sfumato.storage import claim_folder
     from sfumato.training.loop import compute_dtype
     from sfumato.workflow.devices import choose_device
-    from sfumato.workflow.segmenting import segment_cases
+    from sfumato.workflow.segmenting import gather_inputs, segment_cases
 
     trained, chosen = TrainedModel.load(model), choose_device(device)
     datasets = [Dataset.open(path) for path in inputs]
+    if trained.n_channels > 1:
+        datasets = [dataset.with_joined_channels(trained.n_channels) for dataset in datasets]
+    records = gather_inputs(datasets)
     settings = InferenceSettings(is_mirrored=mirror)
     predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen))
-    claim_folder(out, overwrite=overwrite)
-    failures = segment_cases(predictor, datasets, out, has_probabilities=probabilities, track=track)
-    total = sum(len(dataset) for dataset in datasets)
-    if len(failures) < total:
-        console.print(f"{total - len(failures)} segmentations in {out}")
-    if failures:
-        print_failures([(f.case_id, f.reason) for f in failures], total)
-        raise typer.Exit(1)
+    paths = (path for record in records for path in record.image_paths)
+    claim_folder(out, overwrite=overwrite, inputs=[model, *paths])
+    failures = segment_cases(predictor, records, out, has_probabilities=probabilities, track=track)
+    if len(failures) < len(records):
+        say(f"{counted(len(records) - len(failures), 'segmentation')} in {out}")
+    end_with(failures, len(records))

@@ -18,7 +18,8 @@ def soften(
         str | None,
         typer.Option(
             "--method",
-            help="superpixel, distance, uniform, gaussian, svls or none. [default: superpixel]",
+            help="superpixel, distance, uniform, gaussian, svls or none.",
+            show_default="superpixel",
         ),
     ] = None,
     config: options.Config = None,
@@ -34,20 +35,21 @@ def soften(
     [dim]sfumato soften my_data --out soft --set superpixels.size_mm=4[/]
     """
     from sfumato.cases.dataset import Dataset
-    from sfumato.cli.console import console, print_failures, track
+    from sfumato.cli.console import end_with, say, track
     from sfumato.config import load_config
-    from sfumato.storage import claim_folder
+    from sfumato.report.metric_words import counted
+    from sfumato.storage import check_output, claim_folder
     from sfumato.workflow.softening import SofteningConfig, plan_softening, soften_cases
 
     overrides = [*(settings or []), *([f"softening.method={method}"] if method else [])]
     wishes = load_config(SofteningConfig, config, overrides)
     data = Dataset.open(dataset)
-    claim_folder(out, overwrite=overwrite)
+    check_output(out, overwrite=overwrite, inputs=data.paths)
     chosen = plan_softening(data, wishes, track)
+    claim_folder(out, overwrite=overwrite, inputs=data.paths)
     if chosen.superpixels.size_mm is not None:
-        console.print(f"Superpixels of {chosen.superpixels.size_mm:g} mm")
+        say(f"Superpixels of {chosen.superpixels.size_mm:g} mm")
     failures = soften_cases(data, chosen, out, track)
-    console.print(f"{len(data) - len(failures)} soft labels and pictures in {out}")
-    if failures:
-        print_failures([(f.case_id, f.reason) for f in failures], len(data))
-        raise typer.Exit(1)
+    if len(failures) < len(data):
+        say(f"{counted(len(data) - len(failures), 'soft label')}, each with a picture, in {out}")
+    end_with(failures, len(data))

@@ -1,7 +1,7 @@
 """`sfumato train`."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfumato.cli import options
+from sfumato.cli.exit_codes import INTERRUPTED
 from sfumato.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sfumato.cases.dataset import Dataset
     from sfumato.training.loop import Progress
-    from sfumato.workflow.training import Run
+    from sfumato.workflow.run import RunRequest
+    from sfumato.workflow.run_config import RunConfig
 
 
 def train(
@@ -29,7 +32,9 @@ def train(
     time: Annotated[
         str | None,
         typer.Option(
-            "--time", help="Train for a wall-clock time: 20min, 90s, 2h. [default: 30min]"
+            "--time",
+            help="Train for a wall-clock time: 20min, 90s, 2h.",
+            show_default="30min",
         ),
     ] = None,
     steps: Annotated[
@@ -57,25 +62,41 @@ def train(
     [dim]sfumato train my_data --out run_hard --time 20min --set softening.method=none[/]
     """
     from sfumato.cases.dataset import Dataset
-    from sfumato.cli.console import console, track
-    from sfumato.cli.plan import print_plan
+    from sfumato.cli.console import say
     from sfumato.config import load_config
-    from sfumato.workflow.held_out import evaluate_held_out
+    from sfumato.workflow.run import RunRequest
     from sfumato.workflow.run_config import RunConfig
-    from sfumato.workflow.training import RunRequest, run_training, start_run
 
+    if resume and overwrite:
+        raise ConfigError("--resume keeps the run and --overwrite removes it; give one of them")
     wishes = load_config(RunConfig, config, [*(settings or []), *_length(time, steps)])
     request = RunRequest(fold=fold, device=device, is_resumed=resume, is_overwritten=overwrite)
-    data = Dataset.open(dataset)
+    try:
+        _train(Dataset.open(dataset), out, wishes, request)
+    except KeyboardInterrupt:
+        say(f"Stopped; {out} keeps what is done. The same command with --resume goes on.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _train(data: "Dataset", out: Path, wishes: "RunConfig", request: "RunRequest") -> None:
+    from sfumato.cli.console import end_with, say, track
+    from sfumato.cli.metrics import print_metrics
+    from sfumato.cli.plan import print_plan
+    from sfumato.workflow.held_out import evaluate_held_out, write_training_page
+    from sfumato.workflow.run import start_run
+    from sfumato.workflow.training import run_training
+
     run = start_run(data, out, wishes, request, track)
     print_plan(run)
-    if not watch(run, run_training(run)):
-        console.print(f"Stopped and saved. Go on with the same command and --resume: {out}")
-        raise typer.Exit(130)
-    console.print(f"Trained model in {out / 'model'}")
+    watch(run_training(run))
+    say(f"Trained model in {out / 'model'}")
     if run.split.held_out_ids:
-        report = evaluate_held_out(run, data, track)
-        console.print(f"Report on {len(run.split.held_out_ids)} held-out cases in {report}")
+        report, failures = evaluate_held_out(run, data, track)
+        print_metrics(report.parent)
+        say(f"Report on the held-out cases in {report}")
+        end_with(failures, len(run.split.held_out_ids))
+    else:
+        say(f"How it went: {write_training_page(run, data)}")
 
 
 def _length(time: str | None, steps: int | None) -> list[str]:
@@ -108,16 +129,21 @@ def parse_minutes(text: str) -> float:
     raise ConfigError(f"--time takes a length such as 20min, 90s or 2h, got {text!r}")
 
 
-def watch(run: "Run", steps: "Iterator[Progress]") -> bool:
-    """Show a training as it goes; return whether it came to its end."""
+def watch(steps: "Generator[Progress]") -> None:
+    """Show a training as it goes.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, when the step is done and everything is saved.
+    """
     from sfumato.cli.live import TrainingView
 
-    with _interrupt() as is_interrupted, TrainingView(run.config.training) as view:
+    with _interrupt() as is_interrupted, TrainingView() as view:
         for progress in steps:
             view.show(progress)
-            if is_interrupted():
-                return progress.fraction >= 1
-    return True
+            # Nothing but saving the model follows the last step, so that is let through.
+            if is_interrupted() and progress.fraction < 1:
+                steps.close()
+                raise KeyboardInterrupt
 
 
 @contextmanager

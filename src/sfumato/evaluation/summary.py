@@ -73,9 +73,7 @@ def summarise(scores: Sequence[CaseScore], classes: ClassList) -> Evaluation:
     """
     if not scores:
         raise InputError("scores must hold at least one case; there is nothing to summarise")
-    reserved = {"case", MEAN, *CALIBRATION_METRICS} & set(classes.foreground)
-    if reserved:
-        raise InputError(f"a class is named {reserved.pop()!r}, as the summary is; rename it")
+    check_class_names(classes)
     n_cases = len(scores)
     once = np.ones((1, n_cases), np.int64)
     resamples = np.random.default_rng(SEED).multinomial(
@@ -100,6 +98,17 @@ def summarise(scores: Sequence[CaseScore], classes: ClassList) -> Evaluation:
             if any(score.curves for score in scores)
         },
     )
+
+
+def check_class_names(classes: ClassList) -> None:
+    """Refuse classes that could not be told from other rows of a summary.
+
+    Raises:
+        InputError: If a foreground class is named "mean", "case" or like a calibration metric.
+    """
+    reserved = {"case", MEAN, *CALIBRATION_METRICS} & set(classes.foreground)
+    if reserved:
+        raise InputError(f"a class is named {min(reserved)!r}, as the summary is; rename it")
 
 
 def write_metrics(evaluation: Evaluation, folder: Path) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 
 from sfumato.arrays import Affine
 from sfumato.errors import FileError, InputError
-from sfumato.image.geometry import Geometry
+from sfumato.image.geometry import Geometry, VolumeAffine
 
 Elements: TypeAlias = Shaped[np.ndarray, "channel *space"]
 """The values of a file in its own number type."""
@@ -16,8 +16,16 @@ Elements: TypeAlias = Shaped[np.ndarray, "channel *space"]
 _ORDINALS = ("first", "second", "third")
 
 
-def placed(path: Path, shape: tuple[int, ...], affine: Affine) -> Geometry:
+def placed(
+    path: Path, shape: tuple[int, ...], affine: Affine, plane: VolumeAffine | None = None
+) -> Geometry:
     """Return where the array of a file lies, refusing arrays that cannot be an image.
+
+    Args:
+        path: The file, for messages.
+        shape: Number of elements along each spatial axis.
+        affine: From element index to patient millimetres.
+        plane: Where a flat image lies in space, if the file says so.
 
     Raises:
         FileError: If the array is empty, has not two or three spatial axes, is a volume only
@@ -25,7 +33,7 @@ def placed(path: Path, shape: tuple[int, ...], affine: Affine) -> Geometry:
     """
     check_shape(path, shape)
     try:
-        return Geometry(shape=shape, affine=affine)
+        return Geometry(shape=shape, affine=affine, plane=plane)
     except InputError as error:
         raise FileError(path, f"{error}; correct the header") from error
 

@@ -41,7 +41,7 @@ __all__ = [
 _LARGEST_VALUE = 2**32 - 1
 
 
-def read_image(path: Path) -> tuple[Image, Geometry]:
+def read_image(path: Path | str) -> tuple[Image, Geometry]:
     """Read the intensities of an image.
 
     Volumes keep their file's index order (x, y, z); flat images, except NIfTI, are (row,
@@ -55,6 +55,7 @@ def read_image(path: Path) -> tuple[Image, Geometry]:
         FileError: If the file is missing, damaged, not an image, or has intensities that
             are not finite.
     """
+    path = Path(path)
     elements, geometry = _read(path, is_label=False)
     if elements.dtype.kind not in "buif":
         raise FileError(path, f"has {elements.dtype} elements; save its magnitude as real numbers")
@@ -93,7 +94,7 @@ def read_channels(paths: Sequence[Path]) -> tuple[Image, Geometry]:
     return (first if len(images) == 1 else np.concatenate(images)), geometry
 
 
-def read_label(path: Path) -> tuple[LabelValues, Geometry]:
+def read_label(path: Path | str) -> tuple[LabelValues, Geometry]:
     """Read a label in the data set's own whole numbers, in the smallest type that holds them.
 
     The colours of a palette are not looked up: their indices are the label.
@@ -101,6 +102,7 @@ def read_label(path: Path) -> tuple[LabelValues, Geometry]:
     Raises:
         FileError: If the file is missing or damaged, or its values are no class numbers.
     """
+    path = Path(path)
     if file_suffix(path) in (".jpg", ".jpeg"):
         raise FileError(path, "JPEG changes the values of a label; save it as PNG")
     elements, geometry = _read(path, is_label=True)
@@ -113,7 +115,7 @@ def read_label(path: Path) -> tuple[LabelValues, Geometry]:
     return np.ascontiguousarray(_to_whole_numbers(path, elements[0])), geometry
 
 
-def write_label(path: Path, values: LabelValues, geometry: Geometry) -> None:
+def write_label(path: Path | str, values: LabelValues, geometry: Geometry) -> None:
     """Write a label in the smallest number type that holds it, atomically.
 
     Args:
@@ -125,6 +127,7 @@ def write_label(path: Path, values: LabelValues, geometry: Geometry) -> None:
         FileError: If the format cannot hold the label or its place, or the disk is full.
         InputError: If the label is negative or has another shape than its geometry.
     """
+    path = Path(path)
     if values.shape != geometry.shape:
         raise InputError(
             f"values must have the shape of their geometry, got {values.shape} and {geometry.shape}"

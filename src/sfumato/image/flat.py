@@ -20,6 +20,7 @@ from sfumato.image.names import file_suffix
 from sfumato.storage import atomic_path
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_TRANSPARENCY = (1, 2)  # associated and unassociated alpha; every other extra sample is a channel
 
 
 def read_picture(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
@@ -52,7 +53,8 @@ def read_picture(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
 def read_tiff(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
     """Read a TIFF file: one page is a flat image, several are a volume (page, row, column).
 
-    Elements lie one millimetre apart.
+    Elements lie one millimetre apart. Extra samples are channels, unless the file calls them
+    transparency: that is dropped.
 
     Args:
         path: The file.
@@ -72,13 +74,14 @@ def read_tiff(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
             series, page = tiff.series[0], tiff.pages[0]
             values, axes = series.asarray(), series.axes
             colours = None if is_label else page.colormap
-            n_extra = len(page.extrasamples)
+            extra_samples = tuple(map(int, page.extrasamples))
             len(tiff.pages)  # walks to the end, and so notices if that is missing
     except (OSError, ValueError, zlib.error, LookupError) as error:
         raise damaged(path, error) from error
     elements = _tiff_channels_first(path, values, axes)
-    if n_extra and len(elements) > n_extra:
-        elements = elements[: len(elements) - n_extra]
+    is_kept = _kept_samples(len(elements), extra_samples)
+    if not all(is_kept):
+        elements = elements[is_kept]
     if colours is not None and len(elements) == 1:
         elements = (colours >> 8)[:, elements[0]]
     return elements, _unit_geometry(path, elements.shape[1:])
@@ -153,6 +156,19 @@ def _tiff_channels_first(path: Path, values: np.ndarray, axes: str) -> Elements:
     if len(channel_axes) > 1:
         raise FileError(path, f"has colours and channels both (axes {axes}); save only one")
     return np.moveaxis(values, channel_axes[0], 0) if channel_axes else values[np.newaxis]
+
+
+def _kept_samples(n_samples: int, extra_samples: tuple[int, ...]) -> list[bool]:
+    """Tell the samples that are kept from transparency; the extra ones come last.
+
+    Examples:
+        >>> _kept_samples(4, (2,)), _kept_samples(3, (0, 0))
+        ([True, True, True, False], [True, True, True])
+    """
+    n_colours = n_samples - len(extra_samples)
+    if n_colours < 1:  # pages were stacked otherwise than their samples say
+        return [True] * n_samples
+    return [True] * n_colours + [kind not in _TRANSPARENCY for kind in extra_samples]
 
 
 @contextmanager

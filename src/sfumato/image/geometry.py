@@ -1,11 +1,18 @@
 """Where an array lies in the patient."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Float64
 
 from sfumato.arrays import Affine, Spacing
 from sfumato.errors import InputError
+
+VolumeAffine: TypeAlias = Float64[np.ndarray, "4 4"]
+
+LARGEST_SHARE = 0.01
+"""How far apart two grids may be and still count as one, in smallest spacings."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -16,10 +23,13 @@ class Geometry:
         shape: Number of elements along each spatial axis.
         affine: From element index to patient millimetres, RAS (right, anterior, superior
             positive); 4×4 for a volume, 3×3 for a flat image.
+        plane: Where a flat image lies in space, if its file says so. It is kept only so that
+            a file written for the image lies there too; None for every other image.
     """
 
     shape: tuple[int, ...]
     affine: Affine
+    plane: VolumeAffine | None = None
 
     def __post_init__(self) -> None:
         n_axes = len(self.shape)
@@ -28,7 +38,8 @@ class Geometry:
                 f"affine must be {n_axes + 1}×{n_axes + 1} for {n_axes} spatial axes,"
                 f" got {self.affine.shape}"
             )
-        if not np.isfinite(self.affine).all():
+        in_space = self.affine if self.plane is None else self.plane
+        if not (np.isfinite(self.affine).all() and np.isfinite(in_space).all()):
             raise InputError("affine must be finite; the file's header has NaN or infinity in it")
         if min(self.spacing) <= 0 or np.linalg.det(self.affine[:-1, :-1]) == 0:
             raise InputError(f"spacing must be positive on every axis, got {self.spacing}")
@@ -57,10 +68,13 @@ class Geometry:
     def difference(self, other: "Geometry", tolerance_mm: float = 1e-2) -> str | None:
         """Say in words how another grid differs from this one.
 
+        Where flat images lie in space (`plane`) is not compared.
+
         Args:
             other: The grid to compare with.
             tolerance_mm: Largest distance between corresponding corners that still counts
-                as the same place.
+                as the same place; never more than a hundredth of this grid's smallest
+                spacing, so that the fine grids of microscopes are told apart too.
 
         Returns:
             A phrase with the numbers of both grids, or None if they are the same.
@@ -74,7 +88,7 @@ class Geometry:
         shift_mm = float(
             np.linalg.norm(moved[:, :-1] @ corners + moved[:, -1:], axis=0).max(initial=0)
         )
-        if shift_mm <= tolerance_mm:
+        if shift_mm <= min(tolerance_mm, LARGEST_SHARE * min(self.spacing)):
             return None
         if not np.allclose(self.spacing, other.spacing, rtol=1e-3):
             return f"spacing {_numbers(other.spacing)} mm instead of {_numbers(self.spacing)} mm"

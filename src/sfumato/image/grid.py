@@ -43,8 +43,17 @@ class ModelGrid:
     flipped: tuple[bool, ...]
 
     def image_to_model(self, image: Image) -> ModelImage:
-        """Bring an image to the model's grid, by cubic splines."""
-        return _resize(self._reorient(image), self.target.shape, order=3)
+        """Bring an image to the model's grid, by cubic splines.
+
+        Splines swing beyond the values on both sides of an edge; what leaves a channel's
+        range is cut off, so that a photograph stays within 0 to 255.
+        """
+        oriented = self._reorient(image)
+        resized = _resize(oriented, self.target.shape, order=3)
+        if resized is not oriented:
+            for channel, source in zip(resized, oriented, strict=True):
+                channel.clip(source.min(), source.max(), out=channel)
+        return resized
 
     def label_to_model(self, label: Label, n_classes: int) -> ModelLabel:
         """Bring a hard label to the model's grid.

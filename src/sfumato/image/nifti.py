@@ -13,28 +13,31 @@ from nibabel.spatialimages import HeaderDataError
 
 from sfumato.errors import FileError
 from sfumato.image.elements import Elements, bad_spacing, damaged, placed
-from sfumato.image.geometry import Geometry
+from sfumato.image.geometry import Geometry, VolumeAffine
 from sfumato.image.names import file_suffix
 from sfumato.storage import atomic_path
 
-VolumeAffine: TypeAlias = Float64[np.ndarray, "4 4"]
 _FlatAffine: TypeAlias = Float64[np.ndarray, "3 3"]
 
 _FORMATS = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}  # by the header's size in bytes
+_METRE, _MILLIMETRE, _MICROMETRE = 1, 2, 3
+_UNIT_MM = {_METRE: 1e3, _MILLIMETRE: 1.0, _MICROMETRE: 1e-3}
+_SPATIAL_UNIT = 0b111  # the bits of xyzt_units that stand for space; the others stand for time
 
 
 def read_nifti(path: Path) -> tuple[Elements, Geometry]:
     """Read a flat image (x, y), a volume (x, y, z), or channels (x, y, z, c) or (x, y, z, 1, c).
 
-    Stored slopes and intercepts are applied. A flat image tilted out of the patient's
-    axial plane keeps its spacing only, since a flat grid cannot say more.
+    Stored slopes and intercepts are applied, and metres and micrometres become millimetres.
+    A flat image tilted out of the patient's axial plane has its spacing for a grid, since a
+    flat grid cannot say more; where it lies in space is kept for files written for it.
 
     Raises:
         FileError: If the file is damaged, or its header cannot be true.
     """
     values, affine = load_nifti(path)
     if values.ndim == 2:
-        return values[np.newaxis], placed(path, values.shape, _flat_affine(affine))
+        return values[np.newaxis], flat_geometry(path, values.shape, affine)
     if values.ndim == 5 and values.shape[3] == 1:
         values = values[:, :, :, 0]
     channels_first = np.moveaxis(values, -1, 0) if values.ndim > 3 else values[np.newaxis]
@@ -42,7 +45,7 @@ def read_nifti(path: Path) -> tuple[Elements, Geometry]:
 
 
 def load_nifti(path: Path) -> tuple[Shaped[np.ndarray, "..."], VolumeAffine]:
-    """Read the array of a NIfTI file as it is stored, scaled, with its volume affine.
+    """Read the array of a NIfTI file as it is stored, scaled, with its affine in millimetres.
 
     Raises:
         FileError: If the file is damaged, or its header cannot be true.
@@ -59,7 +62,10 @@ def load_nifti(path: Path) -> tuple[Shaped[np.ndarray, "..."], VolumeAffine]:
         raise damaged(path, error) from error
     if values.dtype.names:  # a colour picture: one field for each of R, G, B (and alpha)
         values = np.stack([values[name] for name in "RGB"], axis=-1)
-    return values, np.asarray(image.affine, np.float64)
+    affine = np.array(image.affine, np.float64)
+    # A file that names no unit, or an unknown one, is taken for millimetres as everywhere.
+    affine[:3] *= _UNIT_MM.get(int(image.header["xyzt_units"]) & _SPATIAL_UNIT, 1.0)
+    return values, affine
 
 
 def write_nifti(
@@ -73,7 +79,7 @@ def write_nifti(
     Args:
         path: A name ending in .nii.gz or .nii.
         values: What is stored, number for number.
-        geometry: Where it lies.
+        geometry: Where it lies; a flat array lies where its image did in space.
         slope: What readers multiply the stored numbers by.
 
     Raises:
@@ -117,13 +123,15 @@ def _check_header(path: Path, raw: bytes) -> Any:
 def _volume_affine(geometry: Geometry) -> VolumeAffine:
     if len(geometry.shape) == 3:
         return geometry.affine
+    if geometry.plane is not None:
+        return geometry.plane
     volume = np.eye(4)
     volume[:2, :2], volume[:2, 3] = geometry.affine[:2, :2], geometry.affine[:2, 2]
     return volume
 
 
 def _flat_affine(affine: VolumeAffine) -> _FlatAffine:
-    """Undo `_volume_affine`; a tilted picture keeps only its spacing."""
+    """Return the grid of a flat image by itself; of a tilted one that is only its spacing."""
     if not np.allclose(affine[2, :2], 0, atol=1e-6):
         return np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0])
     flat = np.eye(3)
@@ -131,10 +139,26 @@ def _flat_affine(affine: VolumeAffine) -> _FlatAffine:
     return flat
 
 
+def _plane(affine: VolumeAffine) -> VolumeAffine | None:
+    """Return an affine that can be written back, or None where the axes are parallel.
+
+    Some files give the axis that a flat image does not have no length; it then gets one
+    millimetre across the image, which moves no element.
+    """
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    if not normal.any():
+        return None
+    if normal @ affine[:3, 2] != 0:
+        return affine
+    plane = affine.copy()
+    plane[:3, 2] = normal / np.linalg.norm(normal)
+    return plane
+
+
 def flat_geometry(path: Path, shape: tuple[int, ...], affine: VolumeAffine) -> Geometry:
-    """Return the place of a flat image that was stored as a volume one element thick.
+    """Return the place of a flat image, stored with two axes or as one slice of a volume.
 
     Raises:
         FileError: If the affine is degenerate.
     """
-    return placed(path, shape, _flat_affine(affine))
+    return placed(path, shape, _flat_affine(affine), _plane(affine))

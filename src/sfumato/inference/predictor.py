@@ -68,7 +68,8 @@ class Predictor:
         assert preprocessing.spacing_mm is not None
         assert preprocessing.channels is not None
         grid = model_grid(geometry, preprocessing.spacing_mm)
-        placed = normalize_intensities(grid.image_to_model(image), preprocessing.channels)
+        # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
+        placed = grid.image_to_model(normalize_intensities(image, preprocessing.channels))
         probability = self.predict_on_model_grid(placed)
         return ProbabilityMap(
             probability=grid.probability_to_source(probability), geometry=geometry

@@ -14,6 +14,7 @@ from scipy.ndimage import convolve, gaussian_filter
 from sfumato.arrays import Image, Label, Probability, Spacing, Superpixels
 from sfumato.errors import InputError, unknown_name
 from sfumato.labels.softening import check_label, one_hot, soften_label
+from sfumato.labels.spacing import check_spacing
 from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels, has_contrast
 from sfumato.settings import Settings
 
@@ -57,6 +58,10 @@ class SofteningInput:
         n_classes: Number of classes, background included.
         softening: The numbers of the rules.
         superpixels: How superpixels are made.
+
+    Raises:
+        InputError: If image, label and spacing do not fit together, or the label holds a
+            class index of `n_classes` or more.
     """
 
     image: Image
@@ -65,6 +70,15 @@ class SofteningInput:
     n_classes: int
     softening: SofteningSettings
     superpixels: SuperpixelSettings
+
+    def __post_init__(self) -> None:
+        if self.image.shape[1:] != self.label.shape:
+            raise InputError(
+                f"the label has shape {self.label.shape}, but the image {self.image.shape[1:]};"
+                " resample the label to the image's grid first"
+            )
+        check_spacing(self.spacing, self.label.ndim)
+        check_label(self.label, self.n_classes)
 
     @cached_property
     def superpixel_map(self) -> Superpixels:
@@ -99,17 +113,6 @@ def soften(
         InputError: If image, label and spacing do not fit together, or the label holds a
             class index of `n_classes` or more.
     """
-    if image.shape[1:] != label.shape:
-        raise InputError(
-            f"the label has shape {label.shape}, but the image {image.shape[1:]};"
-            " resample the label to the image's grid first"
-        )
-    if len(spacing) != label.ndim or min(spacing) <= 0:
-        raise InputError(
-            f"spacing must have a positive number for each of the {label.ndim} spatial axes,"
-            f" got {spacing}"
-        )
-    check_label(label, n_classes)
     known = SofteningInput(
         image=image,
         label=label,

@@ -32,6 +32,7 @@ from sfumato.arrays import (
 )
 from sfumato.errors import InputError
 from sfumato.labels.distance import signed_distance
+from sfumato.labels.spacing import check_spacing
 
 Box = tuple[slice, ...]
 
@@ -107,11 +108,15 @@ def soften_mask(
     Returns:
         The probability of lying inside: 0 or 1 outside the uncertain region.
 
+    Raises:
+        InputError: If spacing does not fit the mask.
+
     Examples:
         >>> mask = np.array([False, False, True, True])
         >>> soften_mask(mask, np.array([0, 1, 1, 1], np.int32), (1.0,)).round(3)
         array([0.   , 0.25 , 0.75 , 0.833], dtype=float32)
     """
+    check_spacing(spacing, mask.ndim)
     probability = mask.astype(np.float32)
     _soft_values(mask, superpixels, spacing, scale_mm or min(spacing)).write_to(probability)
     return probability
@@ -140,8 +145,9 @@ def soften_label(
 
     Raises:
         InputError: If the label holds a class index of `n_classes` or more, if label and
-            superpixels differ in shape, or if `scale_mm` is so large that every probability
-            would be one half, or so small that the label would stay hard.
+            superpixels differ in shape, if spacing does not fit the label, or if `scale_mm`
+            is so large that every probability would be one half, or so small that the label
+            would stay hard.
 
     Examples:
         >>> label = np.array([0, 0, 1, 1], np.uint8)
@@ -156,6 +162,7 @@ def soften_label(
             f"superpixels have shape {superpixels.shape}, but the label {label.shape};"
             " compute them from the image on the label's grid"
         )
+    check_spacing(spacing, label.ndim)
     smallest_mm = min(spacing)
     scale_mm = smallest_mm if scale_mm is None else scale_mm
     if not smallest_mm / SCALE_RANGE <= scale_mm <= smallest_mm * SCALE_RANGE:

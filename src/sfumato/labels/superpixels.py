@@ -11,6 +11,7 @@ from pydantic import Field
 
 from sfumato.arrays import Image, Spacing, Superpixels
 from sfumato.errors import InputError
+from sfumato.labels.spacing import check_spacing
 from sfumato.settings import Settings
 
 ScaledImage: TypeAlias = Float16[np.ndarray, "channel *space"]
@@ -99,11 +100,7 @@ def compute_superpixels(
     from skimage.measure import label as label_connected
 
     shape = image.shape[1:]
-    if len(spacing) != len(shape):
-        raise InputError(
-            f"spacing must have one number for each of the {len(shape)} spatial axes of the"
-            f" image, got {spacing}"
-        )
+    check_spacing(spacing, len(shape))
     if not np.isfinite(image).all():
         raise InputError("the image holds NaN or infinity; replace them by numbers first")
     size_mm = settings.size_mm or default_size_mm(spacing)

@@ -162,7 +162,8 @@ def _structure_intensities(case: Case) -> np.ndarray:
     flat = case.image.reshape(len(case.image), -1)
     inside = flat[:, _label(case).ravel() > 0]
     chosen = inside if inside.shape[1] else flat
-    return chosen[:, :: max(1, chosen.shape[1] // MAX_INTENSITIES)]
+    # A copy, or the whole image would be kept in memory.
+    return chosen[:, :: max(1, chosen.shape[1] // MAX_INTENSITIES)].copy()
 
 
 def _channels(inside: np.ndarray, whole_images: np.ndarray) -> tuple[ChannelFingerprint, ...]:

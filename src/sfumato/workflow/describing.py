@@ -1,27 +1,32 @@
 """What an image, a data set or a model is, in a few facts."""
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sfumato.cases.dataset import Dataset
-from sfumato.errors import InputError, SfumatoError
+from sfumato.errors import ModelError, SfumatoError
 from sfumato.image.files import file_suffix, read_image
 from sfumato.image.names import IMAGE_SUFFIXES
+from sfumato.workflow.failures import Failure
+from sfumato.workflow.tracking import Track, silently
 
-MODEL_FILE = "model.toml"
+MODEL_FILE, WEIGHTS_FILE = "model.toml", "weights.safetensors"
+RUN_FILE = "wishes.toml"
 
 Facts = dict[str, Any]
 """Names and plain values, as JSON holds them."""
 
 
-def describe(path: Path) -> Facts:
+def describe(path: Path, track: Track = silently) -> Facts:
     """Find out what stands at a path and say what matters of it.
 
     Args:
         path: An image, a DICOM folder, a data set, a trained model or a run.
+        track: Told how far the reading of a data set is.
 
     Raises:
         SfumatoError: If it is none of these, or cannot be read.
@@ -29,12 +34,17 @@ def describe(path: Path) -> Facts:
     for place in (path, path / "model"):
         if (place / MODEL_FILE).is_file():
             return _describe_model(place)
+    if (path / RUN_FILE).is_file():
+        raise ModelError(
+            f"{path}: the run has no model yet; sfumato train --resume finishes it, and"
+            f" {path / 'best_model'} may hold the best so far"
+        )
     if path.is_file() and file_suffix(path) in IMAGE_SUFFIXES:
         return _describe_image(path)
     dataset = Dataset.open(path)
     if len(dataset) == 1 and dataset.records[0].image_paths == (path,):
         return _describe_image(path)
-    return _describe_dataset(dataset)
+    return _describe_dataset(dataset, track)
 
 
 def _describe_image(path: Path) -> Facts:
@@ -59,13 +69,13 @@ def _describe_image(path: Path) -> Facts:
     }
 
 
-def _describe_dataset(dataset: Dataset) -> Facts:
+def _describe_dataset(dataset: Dataset, track: Track) -> Facts:
     problems, shapes, spacings, channels = {}, [], [], set()
-    for record in dataset.records:
+    for record in track(dataset.records, "Reading", len(dataset)):
         try:
             case = dataset.load(record.id)
-        except (SfumatoError, InputError) as error:
-            problems[record.id] = str(error)
+        except SfumatoError as error:
+            problems[record.id] = Failure.of(record.id, error).reason
             continue
         shapes.append(case.geometry.shape)
         spacings.append(case.geometry.spacing)
@@ -80,9 +90,10 @@ def _describe_dataset(dataset: Dataset) -> Facts:
         "channels": sorted(channels),
         "problems": problems,
     }
-    if dataset.has_labels and not problems:
-        classes = dataset.classes
-        facts["classes"] = dict(zip(classes.names, classes.values, strict=True))
+    if any(record.label_paths for record in dataset.records):
+        with suppress(SfumatoError):  # The problems of the cases say why.
+            classes = dataset.classes
+            facts["classes"] = dict(zip(classes.names, classes.values, strict=True))
     if len({len(shape) for shape in shapes}) == 1:
         for name, rows in (("shape", shapes), ("spacing_mm", spacings)):
             for word, values in (
@@ -96,15 +107,24 @@ def _describe_dataset(dataset: Dataset) -> Facts:
 
 def _describe_model(folder: Path) -> Facts:
     # TrainedModel.load checks the weights too; without it this stays quick.
-    content = tomllib.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
-    preprocessing = content["preprocessing"]
-    return {
-        "kind": "model",
-        "path": str(folder),
-        "classes": dict(zip(content["class_names"], content["class_values"], strict=True)),
-        "channels": content["n_channels"],
-        "spacing_mm": preprocessing["spacing_mm"],
-        "window": content["window"],
-        "features": content["network"]["features"],
-        **content["about"],
-    }
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise ModelError(
+            f"{folder / WEIGHTS_FILE}: is missing; copy the whole model folder from where it was"
+            " trained"
+        )
+    try:
+        content = tomllib.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
+        return {
+            "kind": "model",
+            "path": str(folder),
+            "classes": dict(zip(content["class_names"], content["class_values"], strict=True)),
+            "channels": content["n_channels"],
+            "spacing_mm": content["preprocessing"]["spacing_mm"],
+            "window": content["window"],
+            "features": content["network"]["features"],
+            **content["about"],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder / MODEL_FILE}: is damaged; copy the model again from where it was trained"
+        ) from error

@@ -25,7 +25,8 @@ from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Section
 from sfumato.report.training_page import RunDescription
 from sfumato.storage import write_text
-from sfumato.workflow.segmenting import PROBABILITIES, Failure
+from sfumato.workflow.failures import Failure
+from sfumato.workflow.segmenting import PROBABILITIES
 from sfumato.workflow.tracking import Track, silently
 
 Segmented = tuple[Label, Probability | None]
@@ -60,8 +61,8 @@ def score_cases(
             case = dataset.load(case_id)
             segmentation, probability = segment(case)
             scores.append(_score(case, segmentation, probability, dataset.classes))
-        except SfumatoError as error:
-            failures.append(Failure(case_id=case_id, reason=str(error)))
+        except (SfumatoError, MemoryError) as error:
+            failures.append(Failure.of(case_id, error))
     return scores, failures
 
 
@@ -146,6 +147,19 @@ def choose_segmented(dataset: Dataset, folder: Path) -> Dataset:
             " must have the same names"
         )
     return dataset.select(sorted(found))
+
+
+def could_not_score(failure: Failure) -> str:
+    """Say on the page which case is not in its numbers."""
+    return f"Case {failure.case_id} could not be compared: {failure.reason}"
+
+
+def without_segmentation(references: Dataset, compared: Dataset) -> list[str]:
+    """Say on the page that references were left out, if any were."""
+    left_out = len(references) - len(compared)
+    if not left_out:
+        return []
+    return [f"{left_out} of {len(references)} references have no segmentation and are left out."]
 
 
 def segmentations_in(folder: Path, classes: ClassList) -> Segment:

@@ -6,24 +6,29 @@ from pathlib import Path
 
 from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
-from sfumato.errors import CaseError
+from sfumato.errors import CaseError, ConfigError
 from sfumato.inference.predictor import Predictor
 from sfumato.model.trained import TrainedModel
-from sfumato.report.training_page import RunDescription
+from sfumato.report.training_page import RunDescription, training_page
+from sfumato.storage import write_text
 from sfumato.training.loop import compute_dtype
 from sfumato.workflow.evaluating import (
     PageFrame,
     Segment,
     Segmented,
+    could_not_score,
     score_cases,
     write_evaluation,
 )
+from sfumato.workflow.failures import Failure
 from sfumato.workflow.history import read_history
+from sfumato.workflow.run import Run
 from sfumato.workflow.tracking import Track, silently
-from sfumato.workflow.training import Run
 
 
-def evaluate_held_out(run: Run, dataset: Dataset, track: Track = silently) -> Path:
+def evaluate_held_out(
+    run: Run, dataset: Dataset, track: Track = silently
+) -> tuple[Path, list[Failure]]:
     """Segment and score the held-out cases of a run that has been trained.
 
     Args:
@@ -32,10 +37,11 @@ def evaluate_held_out(run: Run, dataset: Dataset, track: Track = silently) -> Pa
         track: Told how far the job is.
 
     Returns:
-        The page, `RUN/evaluation/report.html`; the metrics stand beside it.
+        The page, `RUN/evaluation/report.html`, with the metrics beside it; and the cases that
+        are not in it, because they cannot be read or segmented any more.
 
     Raises:
-        CaseError: If a held-out case cannot be segmented.
+        CaseError: If no held-out case can be segmented.
     """
     held_out = dataset.select(run.split.held_out_ids)
     segment = segment_with(
@@ -46,9 +52,9 @@ def evaluate_held_out(run: Run, dataset: Dataset, track: Track = silently) -> Pa
         )
     )
     scores, failures = score_cases(held_out, segment, track)
-    if failures:
+    if not scores:
         raise CaseError(failures[0].case_id, failures[0].reason)
-    return write_evaluation(
+    page = write_evaluation(
         held_out,
         scores,
         segment,
@@ -59,9 +65,23 @@ def evaluate_held_out(run: Run, dataset: Dataset, track: Track = silently) -> Pa
             notes=[
                 f"The model was trained on {len(run.split.train_ids)} other cases of the same data"
                 " set. It is the one that stood at the end: these cases chose nothing.",
+                *map(could_not_score, failures),
             ],
         ),
     )
+    return page, failures
+
+
+def write_training_page(run: Run, dataset: Dataset) -> Path:
+    """Write `RUN/report.html` for a run that held nothing out: how training went, and the plan."""
+    page = training_page(
+        describe_run(run.folder),
+        title=f"{dataset.name}: trained on all {len(run.split.train_ids)} cases",
+        class_names=run.classes.foreground,
+        notes=["No case was held out, so nothing is known of how the model does on new ones."],
+    )
+    write_text(run.folder / "report.html", page)
+    return run.folder / "report.html"
 
 
 def segment_with(predictor: Predictor) -> Segment:
@@ -75,7 +95,13 @@ def segment_with(predictor: Predictor) -> Segment:
 
 
 def describe_run(folder: Path) -> RunDescription:
-    """Read what a run wrote about itself: plan, history and origin."""
+    """Read what a run wrote about itself: plan, history and origin.
+
+    Raises:
+        ConfigError: If the folder is no training run.
+    """
+    if not (folder / "run.json").is_file():
+        raise ConfigError(f"{folder}: is no training run (there is no run.json in it)")
     origin = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return RunDescription(
         plan=tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")),

@@ -12,6 +12,8 @@ def provenance() -> dict[str, str]:
         "torch": version("torch"),
         "monai": version("monai"),
         "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "scikit-image": version("scikit-image"),
         "python": python_version(),
         "platform": platform(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

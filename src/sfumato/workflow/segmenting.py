@@ -3,14 +3,14 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.cases.dataset import CaseRecord, Dataset
-from sfumato.errors import CaseError, DatasetError, SfumatoError
+from sfumato.errors import DatasetError, SfumatoError
 from sfumato.image.files import label_suffix, read_channels, write_label, write_probability
 from sfumato.inference.predictor import Predictor
 from sfumato.storage import write_text
+from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.tracking import Track, silently
 
@@ -18,49 +18,54 @@ PROBABILITIES = "probabilities"
 """Folder, beside the segmentations, that holds a probability file for each case."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A case that could not be done, and why."""
+def gather_inputs(inputs: Sequence[Dataset]) -> list[CaseRecord]:
+    """List the cases of several data sets together.
 
-    case_id: str
-    reason: str
+    Raises:
+        DatasetError: If two cases would be written to the same file.
+    """
+    by_id: dict[str, CaseRecord] = {}
+    for record in (record for dataset in inputs for record in dataset.records):
+        if other := by_id.get(record.id):
+            raise DatasetError(
+                f"{other.image_paths[0]} and {record.image_paths[0]}: both are called"
+                f" {record.id!r} and would be written to the same file; segment them into"
+                " different folders"
+            )
+        by_id[record.id] = record
+    return list(by_id.values())
 
 
 def segment_cases(
     predictor: Predictor,
-    inputs: Sequence[Dataset],
+    records: Sequence[CaseRecord],
     out: Path,
     *,
     has_probabilities: bool = False,
     track: Track = silently,
 ) -> list[Failure]:
-    """Segment every case of some data sets into a folder.
+    """Segment many cases into a folder.
 
     A segmentation has its input's name and file type, and the label values of the data the
     model was trained on. A bad case does not stop the others.
 
     Args:
         predictor: The model.
-        inputs: Images to segment; labels they may have are not looked at.
+        records: Images to segment; labels they may have are not looked at.
         out: Folder of the segmentations.
         has_probabilities: Whether the class probabilities are written too.
         track: Told how far the job is.
 
     Returns:
         The cases that could not be segmented.
-
-    Raises:
-        DatasetError: If two cases would be written to the same file.
     """
-    records = [record for dataset in inputs for record in dataset.records]
-    _check_names([record.id for record in records])
     failures, seconds = [], {}
     for record in track(records, "Segmenting", len(records)):
         started = time.monotonic()
         try:
             _segment_case(predictor, record, out, has_probabilities)
-        except SfumatoError as error:
-            failures.append(Failure(case_id=record.id, reason=str(error)))
+        except (SfumatoError, MemoryError) as error:
+            failures.append(Failure.of(record.id, error))
         seconds[record.id] = round(time.monotonic() - started, 3)
     report = {
         **provenance(),
@@ -73,23 +78,11 @@ def segment_cases(
     return failures
 
 
-def _check_names(case_ids: Sequence[str]) -> None:
-    twice = {case_id for case_id in case_ids if case_ids.count(case_id) > 1}
-    if twice:
-        raise DatasetError(
-            f"two inputs are called {min(twice)!r} and would be written to the same file;"
-            " segment them into different folders"
-        )
-
-
 def _segment_case(
     predictor: Predictor, record: CaseRecord, out: Path, has_probabilities: bool
 ) -> None:
     image, geometry = read_channels(record.image_paths)
-    try:
-        probability_map = predictor.predict(image, geometry)
-    except SfumatoError as error:
-        raise CaseError(record.id, str(error)) from error
+    probability_map = predictor.predict(image, geometry)
     classes = predictor.model.classes
     if has_probabilities:
         write_probability(

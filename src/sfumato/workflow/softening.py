@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,12 @@ from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.report.figures import softening_figure
 from sfumato.settings import Settings
 from sfumato.storage import atomic_path, write_text
+from sfumato.training.fingerprint import measure_fingerprint
 from sfumato.training.plan import choose_superpixel_size
+from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
-from sfumato.workflow.segmenting import Failure
+from sfumato.workflow.run import fingerprint_sample
 from sfumato.workflow.tracking import Track, silently
-from sfumato.workflow.training import measure
 
 
 class SofteningConfig(Settings):
@@ -33,17 +36,45 @@ class SofteningConfig(Settings):
 def plan_softening(
     dataset: Dataset, wishes: SofteningConfig, track: Track = silently
 ) -> SofteningConfig:
-    """Choose the superpixels' size from the data as training does, unless it is set."""
-    if not dataset.has_labels:
-        raise DatasetError(f"{dataset.name}: has no labels, so there is nothing to soften")
+    """Choose the superpixels' size from the data as training does, unless it is set.
+
+    Cases that cannot be read have no say; softening them tells what is wrong.
+
+    Raises:
+        DatasetError: If there are no labels at all.
+    """
+    if not any(record.label_paths for record in dataset.records):
+        raise DatasetError(
+            f"{dataset.name}: has no labels, so there is nothing to soften; put labels of the same"
+            " names into labels/ beside images/"
+        )
     superpixels = wishes.superpixels
     if superpixels.size_mm is None and wishes.softening.method == "superpixel":
-        fingerprint = measure(dataset, dataset.case_ids, track)
-        size_mm = choose_superpixel_size(fingerprint, fingerprint.spacing_mm)
+        size_mm = _choose_size(dataset, track)
         superpixels = superpixels.model_copy(update={"size_mm": size_mm})
     if dataset.is_photo:
         superpixels = superpixels.model_copy(update={"is_photo": True})
     return wishes.model_copy(update={"superpixels": superpixels})
+
+
+def _choose_size(dataset: Dataset, track: Track) -> float | None:
+    ids = fingerprint_sample(dataset.case_ids)
+    cases = _readable(dataset, track(ids, "Looking at the data", len(ids)))
+    first = next(cases, None)
+    if first is None:
+        return None
+    fingerprint = measure_fingerprint(chain([first], cases), dataset.classes)
+    return choose_superpixel_size(fingerprint, fingerprint.spacing_mm)
+
+
+def _readable(dataset: Dataset, case_ids: Iterable[str]) -> Iterator[Case]:
+    for case_id in case_ids:
+        try:
+            case = dataset.load(case_id)
+        except SfumatoError:
+            continue
+        if case.label is not None:
+            yield case
 
 
 def soften_cases(
@@ -72,7 +103,7 @@ def soften_cases(
             case = dataset.load(case_id)
             softened_shares[case_id] = _soften_case(case, dataset, config, out)
         except SfumatoError as error:
-            failures.append(Failure(case_id=case_id, reason=str(error)))
+            failures.append(Failure.of(case_id, error))
     report = {
         **provenance(),
         "dataset": dataset.name,
@@ -88,7 +119,7 @@ def soften_cases(
 def _soften_case(case: Case, dataset: Dataset, config: SofteningConfig, out: Path) -> float:
     """Write one case, and return which share of its elements was softened."""
     if case.label is None:
-        raise CaseError(case.id, "it has no label to soften")
+        raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
     known = SofteningInput(
         image=case.image,
         label=case.label,

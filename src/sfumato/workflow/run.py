@@ -1,0 +1,271 @@
+"""A training run before its first step: cases split, everything planned, cases prepared."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sfumato.cases.dataset import Dataset
+from sfumato.cases.preparation import PreparationSettings
+from sfumato.cases.split import Split, fold
+from sfumato.cases.store import StoredCases, prepare_dataset
+from sfumato.config import load_config, save_config
+from sfumato.errors import CaseError, ConfigError, DatasetError, InputError
+from sfumato.evaluation.summary import check_class_names
+from sfumato.labels.classes import ClassList
+from sfumato.storage import MARK, check_output, claim_folder, write_text
+from sfumato.training.fingerprint import Fingerprint, measure_fingerprint
+from sfumato.training.loop import compute_dtype
+from sfumato.training.plan import make_plan
+from sfumato.workflow.devices import choose_device
+from sfumato.workflow.provenance import provenance
+from sfumato.workflow.run_config import RunConfig
+from sfumato.workflow.tracking import Track, silently
+
+FINGERPRINT_CASES = 100
+"""Cases looked at for the plan; more would change the medians little."""
+SUBSET_SEED = 12345
+"""Which cases `training.train_cases` takes does not depend on the training's own seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """How a training run is started.
+
+    Attributes:
+        fold: "K/N" holds out fold K of N for validation; "none" trains on all cases.
+        device: "auto", "cpu", "cuda" or "mps".
+        is_resumed: Whether to go on with the run that stands in the folder.
+        is_overwritten: Whether a folder that exists may be emptied.
+    """
+
+    fold: str = "0/5"
+    device: str = "auto"
+    is_resumed: bool = False
+    is_overwritten: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A training run, ready to go.
+
+    Attributes:
+        folder: Where everything is written.
+        config: All settings, nothing left open.
+        split: Which cases train and which are held out.
+        fingerprint: What the data are like.
+        classes: The structures to tell apart.
+        train_cases: What patches are cut from.
+        validation_cases: What is scored along the way.
+        device: Where the network computes.
+    """
+
+    folder: Path
+    config: RunConfig
+    split: Split
+    fingerprint: Fingerprint
+    classes: ClassList
+    train_cases: StoredCases
+    validation_cases: StoredCases
+    device: torch.device
+
+
+def start_run(
+    dataset: Dataset,
+    out: Path,
+    config: RunConfig | None = None,
+    request: RunRequest | None = None,
+    track: Track = silently,
+) -> Run:
+    """Split the data, plan, and prepare the cases.
+
+    Every case that will be needed is read before training begins, so that a bad one does not
+    come to light after it.
+
+    Args:
+        dataset: Cases with labels.
+        out: Folder of the run.
+        config: Settings; what they leave open is chosen from the data.
+        request: Fold, device, and what to do with a folder that exists.
+        track: Told how far long steps are.
+
+    Raises:
+        SfumatoError: If data, settings or folder cannot be used; the text says why.
+    """
+    request, wishes = request or RunRequest(), _wishes(dataset, config or RunConfig())
+    _check_labels(dataset)
+    check_class_names(dataset.classes)
+    device = choose_device(request.device)
+    split = split_cases(dataset, request.fold, wishes.training.train_cases)
+    is_begun = request.is_resumed and (out / "run.json").exists()
+    # What was stopped while it prepared cases goes on with those that it has.
+    is_kept = is_begun or (request.is_resumed and (out / MARK).exists())
+    if is_begun:
+        _check_resumed(out, wishes, split)
+        fingerprint = _read_fingerprint(out / "fingerprint.json")
+    else:
+        if not is_kept:
+            check_output(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+        fingerprint = measure(dataset, split.train_ids, track)
+        _check_readable(dataset, _unseen_ids(split, wishes), track)
+    config = wishes.model_copy(update=dict(make_plan(fingerprint, wishes)))
+    if not is_kept:
+        claim_folder(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+    run = Run(
+        folder=out,
+        config=config,
+        split=split,
+        fingerprint=fingerprint,
+        classes=dataset.classes,
+        train_cases=_prepare(dataset.select(split.train_ids), config, out, track),
+        validation_cases=_prepare(
+            dataset.select(_validation_ids(split, config)), config, out, track
+        ),
+        device=device,
+    )
+    if not is_begun:
+        _write_start(run, dataset, wishes)
+    return run
+
+
+def _wishes(dataset: Dataset, config: RunConfig) -> RunConfig:
+    """Add what the data set declares to what the user set."""
+    if not dataset.is_photo:
+        return config
+    superpixels = config.superpixels.model_copy(update={"is_photo": True})
+    return config.model_copy(update={"superpixels": superpixels})
+
+
+def _check_labels(dataset: Dataset) -> None:
+    unlabelled = [record.id for record in dataset.records if not record.label_paths]
+    if len(unlabelled) == len(dataset):
+        raise DatasetError(
+            f"{dataset.name}: has no labels, so there is nothing to train on; put labels of the"
+            " same names into labels/ beside images/"
+        )
+    if unlabelled:
+        raise CaseError(
+            unlabelled[0], "it has no label; add the label, or take the case out of the data set"
+        )
+
+
+def _check_readable(dataset: Dataset, case_ids: Sequence[str], track: Track) -> None:
+    for case_id in track(case_ids, "Checking other cases", len(case_ids)):
+        dataset.load(case_id)
+
+
+def _read_fingerprint(path: Path) -> Fingerprint:
+    try:
+        return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read; train anew with --overwrite") from error
+
+
+def split_cases(dataset: Dataset, wish: str, train_cases: int | None) -> Split:
+    """Split a data set into training and held-out cases.
+
+    Args:
+        dataset: Cases, perhaps in groups; a group is never torn apart.
+        wish: "K/N", or "none" to train on everything.
+        train_cases: How many of the training cases are used, in a fixed random order; None
+            uses all.
+
+    Raises:
+        ConfigError: If the wish is no such text, or asks for more folds than there are groups.
+    """
+    ids = [record.id for record in dataset.records]
+    groups = [record.group for record in dataset.records]
+    if wish == "none":
+        split = Split(train_ids=tuple(sorted(ids)), held_out_ids=())
+    else:
+        try:
+            k, n = (int(part) for part in wish.split("/"))
+        except ValueError as error:
+            raise ConfigError(
+                f"--fold takes K/N, such as 0/5, or none to train on all cases; got {wish!r}"
+            ) from error
+        try:
+            split = fold(ids, groups, k, n)
+        except InputError as error:
+            raise ConfigError(f"--fold {wish}: {error}, or --fold none") from error
+    if train_cases is None:
+        return split
+    if train_cases > len(split.train_ids):
+        raise ConfigError(
+            f"training.train_cases must be at most {len(split.train_ids)}, the training cases of"
+            f" this fold, got {train_cases}"
+        )
+    order = np.random.RandomState(SUBSET_SEED).permutation(len(split.train_ids))
+    chosen = sorted(split.train_ids[i] for i in order[:train_cases])
+    return Split(train_ids=tuple(chosen), held_out_ids=split.held_out_ids)
+
+
+def measure(dataset: Dataset, ids: Sequence[str], track: Track) -> Fingerprint:
+    """Look at (a sample of) the named cases of a data set."""
+    chosen = fingerprint_sample(ids)
+    cases = (dataset.load(case_id) for case_id in chosen)
+    return measure_fingerprint(track(cases, "Looking at the data", len(chosen)), dataset.classes)
+
+
+def fingerprint_sample(ids: Sequence[str]) -> list[str]:
+    """Choose the cases that are looked at for the plan."""
+    order = np.random.RandomState(SUBSET_SEED).permutation(len(ids))
+    return sorted(ids[i] for i in order[:FINGERPRINT_CASES])
+
+
+def _validation_ids(split: Split, config: RunConfig) -> list[str]:
+    """Spread a few held-out cases evenly over all of them."""
+    step = max(1, math.ceil(len(split.held_out_ids) / config.training.validation_cases))
+    return list(split.held_out_ids[::step])
+
+
+def _unseen_ids(split: Split, config: RunConfig) -> list[str]:
+    """Name the held-out cases that training does not look at."""
+    return sorted(set(split.held_out_ids) - set(_validation_ids(split, config)))
+
+
+def _prepare(dataset: Dataset, config: RunConfig, out: Path, track: Track) -> StoredCases:
+    settings = PreparationSettings(
+        preprocessing=config.preprocessing,
+        superpixels=config.superpixels,
+        softening=config.softening,
+        n_classes=len(dataset.classes),
+    )
+    places = prepare_dataset(dataset, settings, out / "prepared")
+    return StoredCases(list(track(places, "Softening labels", len(dataset))))
+
+
+def _check_resumed(out: Path, config: RunConfig, split: Split) -> None:
+    """Refuse to go on with other settings or other cases than the run began with."""
+    start = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    stored = load_config(RunConfig, out / "wishes.toml")
+    if stored != config:
+        raise ConfigError(
+            f"{out}: the run was started with other settings; resume with the same command, or"
+            " train anew with --overwrite"
+        )
+    if start["split"]["train"] != list(split.train_ids):
+        raise ConfigError(
+            f"{out}: the run was started with other cases; resume with the same data and fold,"
+            " or train anew with --overwrite"
+        )
+
+
+def _write_start(run: Run, dataset: Dataset, wishes: RunConfig) -> None:
+    save_config(wishes, run.folder / "wishes.toml")
+    save_config(run.config, run.folder / "config.toml")
+    write_text(run.folder / "fingerprint.json", run.fingerprint.model_dump_json(indent=2))
+    content: dict[str, Any] = {
+        **provenance(),
+        "dataset": dataset.name,
+        "device": str(run.device),
+        "threads": torch.get_num_threads(),
+        "precision": str(compute_dtype(run.config.training.precision, run.device)),
+        "split": {"train": list(run.split.train_ids), "held_out": list(run.split.held_out_ids)},
+    }
+    write_text(run.folder / "run.json", json.dumps(content, indent=2))

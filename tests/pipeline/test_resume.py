@@ -1,0 +1,221 @@
+"""Stopping and going on: Ctrl-C, a killed process, a finished run, an empty place."""
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def quick(quick_flat: tuple[str, ...]) -> tuple[str, ...]:
+    """Give settings with which there is time to stop a training."""
+    validations = ("--set=training.validations=12", "--set=training.validation_cases=1")
+    return (*quick_flat, "--steps=120", *validations)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    sfumato: Callable, quick: tuple, flat_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert sfumato("train", flat_data, "--out", out, *quick).code == 0
+    return out
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "weights.safetensors").read_bytes()
+
+
+def rows_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def steps_of(run: Path) -> list[int]:
+    return [row["step"] for row in rows_of(run)]
+
+
+def wait_for_step(process: subprocess.Popen[str], step: int) -> None:
+    """Read what a training prints until it has validated at a step."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if f" step {step} " in line:
+            return
+    pytest.fail(f"the training ended before step {step}")
+
+
+@pytest.fixture
+def interrupted(
+    start_sfumato: Callable, quick: tuple, flat_data: Path, tmp_path: Path
+) -> Callable[[signal.Signals], subprocess.Popen[str]]:
+    """Start a training in `tmp_path / "run"` and send it a signal in the middle."""
+
+    def interrupt(how: signal.Signals) -> subprocess.Popen[str]:
+        process = start_sfumato("train", flat_data, "--out", tmp_path / "run", *quick)
+        wait_for_step(process, 20)
+        process.send_signal(how)
+        return process
+
+    return interrupt
+
+
+def assert_equal_runs(run: Path, other: Path) -> None:
+    assert weights(run) == weights(other)
+    assert steps_of(run) == steps_of(other)
+    metrics = Path("evaluation", "metrics.json")
+    assert (run / metrics).read_bytes() == (other / metrics).read_bytes()
+
+
+def test_ctrl_c_saves_and_resuming_goes_on_to_the_same_weights(
+    sfumato: Callable, interrupted: Callable, quick: tuple, flat_data: Path, uninterrupted: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    process, out = interrupted(signal.SIGINT), tmp_path / "run"
+    printed, errors = process.communicate(timeout=200)
+    assert process.returncode == 130
+    assert errors == ""
+    last_line = printed.splitlines()[-1]
+    assert (
+        last_line == f"Stopped; {out} keeps what is done. The same command with --resume goes on."
+    )
+    assert (out / "checkpoint.pt").exists()
+    assert not (out / "model").exists()
+    resumed = sfumato("train", flat_data, "--out", out, *quick, "--resume")
+    assert resumed.code == 0, resumed.err
+    assert not [path for path in out.rglob(".*") if path.name != ".sfumato"]
+    assert_equal_runs(out, uninterrupted)
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(
+    sfumato: Callable, interrupted: Callable, quick: tuple, flat_data: Path, uninterrupted: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    process, out = interrupted(signal.SIGKILL), tmp_path / "run"
+    process.communicate(timeout=200)
+    assert not (out / "model").exists()
+    resumed = sfumato("train", flat_data, "--out", out, *quick, "--resume")
+    assert resumed.code == 0, resumed.err
+    assert_equal_runs(out, uninterrupted)
+
+
+def test_ctrl_c_while_cases_are_prepared_says_how_to_go_on(
+    start_sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
+) -> None:
+    process = start_sfumato(
+        "train", flat_data, "--out", tmp_path / "run", "--steps=20", *quick_flat
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Looking at the data"):
+            break
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=200)
+    assert process.returncode == 130
+    assert "same command with --resume" in printed.splitlines()[-1]
+    assert errors == ""
+
+
+def test_a_run_that_was_killed_while_it_prepared_cases_goes_on_with_them(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, flat_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(flat_run / "prepared", out / "prepared")
+    (out / ".sfumato").touch()
+    kept = {path: path.stat().st_ino for path in (out / "prepared").rglob("image.npy")}
+    command = ("train", flat_data, "--out", out, "--steps=1", "--fold=none", *quick_flat)
+    before = sfumato(*command)
+    assert before.code == 2
+    assert "exists already" in before.err
+    outcome = sfumato(*command, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert {path: path.stat().st_ino for path in (out / "prepared").rglob("image.npy")} == kept
+
+
+def test_resuming_with_other_settings_is_refused(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, flat_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(flat_run, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for other, reason in (
+        ("--set=loss.soft_weight=0.5", "other settings"),
+        ("--fold=1/5", "other cases"),
+    ):
+        outcome = sfumato(
+            "train", flat_data, "--out", out, "--steps=20", *quick_flat, other, "--resume"
+        )
+        assert outcome.code == 2
+        assert len(outcome.err.splitlines()) == 1
+        assert f"error: {out}: the run was started with {reason}" in outcome.err
+        assert "--overwrite" in outcome.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    sfumato: Callable, quick: tuple, flat_data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    outcome = sfumato("train", flat_data, "--out", out, *quick, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert weights(out) == weights(uninterrupted)
+    for name in ("history.jsonl", "config.toml", "evaluation/metrics.json", "model/model.toml"):
+        assert (out / name).read_bytes() == (uninterrupted / name).read_bytes()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_resuming_where_nothing_is_starts(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path, is_there: bool
+) -> None:
+    out = tmp_path / "run"
+    if is_there:
+        out.mkdir()
+    outcome = sfumato("train", flat_data, "--out", out, "--steps=1", "--fold=none", *quick_flat,
+                      "--resume")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert (out / "model" / "model.toml").exists()
+
+
+def test_a_damaged_checkpoint_is_named(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, flat_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(flat_run, out)
+    (out / "checkpoint.pt").write_bytes((out / "checkpoint.pt").read_bytes()[:500])
+    outcome = sfumato("train", flat_data, "--out", out, "--steps=20", *quick_flat, "--resume")
+    assert outcome.code == 2
+    assert outcome.err.splitlines() == [
+        f"error: {out / 'checkpoint.pt'}: the checkpoint cannot be read; train anew with"
+        " --overwrite"
+    ]
+
+
+def test_resuming_and_overwriting_at_once_is_refused(
+    sfumato: Callable, flat_data: Path, tmp_path: Path
+) -> None:
+    outcome = sfumato("train", flat_data, "--out", tmp_path / "run", "--resume", "--overwrite")
+    assert outcome.code == 2
+    assert "give one of them" in outcome.err
+
+
+def test_a_time_budget_counts_over_all_pieces(
+    sfumato: Callable, quick_flat: tuple, start_sfumato: Callable, flat_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = ("train", flat_data, "--out", out, "--time=4s", *quick_flat)
+    process = start_sfumato(*command)
+    assert process.stdout is not None
+    next(line for line in process.stdout if "  loss " in line)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=200)
+    assert process.returncode == 130
+    before = rows_of(out)
+    assert sfumato(*command, "--resume").code == 0
+    after = rows_of(out)
+    assert after[: len(before)] == before
+    seconds = [row["elapsed_seconds"] for row in after]
+    assert seconds == sorted(seconds)
+    assert 4 <= seconds[-1] < 15

@@ -1,0 +1,182 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from PIL import Image as Picture
+
+
+@pytest.fixture(scope="module")
+def flat_segmentations(
+    sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("segmented") / "out"
+    outcome = sfumato(
+        "segment", flat_run, flat_data / "images", "--out", out, "--probabilities", "--device=cpu"
+    )
+    assert outcome.code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def volume_segmentations(
+    sfumato: Callable, volume_run: Path, volume_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("segmented") / "out"
+    outcome = sfumato(
+        "segment", volume_run, volume_data, "--out", out, "--probabilities", "--device=cpu"
+    )
+    assert outcome.code == 0
+    return out
+
+
+def names_in(folder: Path, pattern: str = "*") -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern) if path.is_file())
+
+
+def test_pictures_become_pictures_of_the_same_name_with_the_labels_own_values(
+    flat_segmentations: Path, flat_data: Path
+) -> None:
+    assert names_in(flat_segmentations, "*.png") == names_in(flat_data / "images")
+    for name in names_in(flat_data / "images"):
+        with Picture.open(flat_segmentations / name) as segmentation:
+            values = np.asarray(segmentation)
+        with Picture.open(flat_data / "images" / name) as image:
+            assert values.shape == np.asarray(image).shape
+        assert values.dtype == np.uint8
+        assert set(np.unique(values)) <= {0, 255}
+
+
+def test_volumes_keep_name_type_grid_and_values(
+    volume_segmentations: Path, volume_data: Path
+) -> None:
+    assert names_in(volume_segmentations, "*.nii.gz") == names_in(volume_data / "images")
+    found = set()
+    for name in names_in(volume_data / "images"):
+        segmentation = nibabel.load(volume_segmentations / name)
+        image = nibabel.load(volume_data / "images" / name)
+        assert segmentation.shape == image.shape[:3]
+        np.testing.assert_array_equal(segmentation.affine, image.affine)
+        found |= set(np.unique(segmentation.dataobj).tolist())
+    assert found <= {0, 2, 7}
+    assert len(found) > 1
+
+
+def test_a_segmentation_lies_where_the_structure_is(
+    sfumato: Callable, trained_volume_run: Path, volume_data: Path, tmp_path: Path
+) -> None:
+    image = volume_data / "images" / "case_03.nii.gz"
+    sfumato("segment", trained_volume_run, image, "--out", tmp_path / "out", "--device=cpu")
+    segmentation = np.asarray(nibabel.load(tmp_path / "out" / "case_03.nii.gz").dataobj)
+    label = np.asarray(nibabel.load(volume_data / "labels" / "case_03.nii.gz").dataobj)
+    both = ((segmentation > 0) & (label > 0)).sum()
+    assert 2 * both / ((segmentation > 0).sum() + (label > 0).sum()) > 0.8
+
+
+def test_each_case_gets_one_probability_file_that_agrees_with_its_segmentation(
+    volume_segmentations: Path, volume_data: Path
+) -> None:
+    folder = volume_segmentations / "probabilities"
+    assert names_in(folder, "*.nii.gz") == names_in(volume_data / "images")
+    for name in names_in(folder, "*.nii.gz"):
+        stored = nibabel.load(folder / name)
+        raw = np.asarray(stored.dataobj.get_unscaled())
+        label = np.asarray(nibabel.load(volume_segmentations / name).dataobj)
+        assert raw.dtype == np.uint8
+        assert raw.shape == (*label.shape, 3)
+        assert stored.dataobj.slope == pytest.approx(1 / 255)
+        assert (raw.sum(axis=-1, dtype=int) == 255).all()
+        np.testing.assert_array_equal(np.array([0, 2, 7])[raw.argmax(axis=-1)], label)
+        np.testing.assert_array_equal(
+            stored.affine, nibabel.load(volume_data / "images" / name).affine
+        )
+    names = json.loads((folder / "case_00.json").read_text())["LabelMap"]
+    assert names == ["background", "shell [outer]", "core"]
+
+
+def test_a_picture_gets_a_probability_file_too(flat_segmentations: Path) -> None:
+    stored = nibabel.load(flat_segmentations / "probabilities" / "case_00.nii.gz")
+    assert stored.shape == (40, 52, 1, 2)
+
+
+def test_a_report_tells_how_it_was_done(flat_segmentations: Path) -> None:
+    report = json.loads((flat_segmentations / "run.json").read_text())
+    assert len(report["seconds"]) == 10
+    assert report["failures"] == {}
+    assert report["model"]["steps"] == 20
+
+
+def test_files_and_folders_are_segmented_together_each_as_its_own_type(
+    sfumato: Callable, volume_run: Path, volume_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(volume_data / "images" / "case_00.nii.gz", folder / "a.nii.gz")
+    image = nibabel.load(volume_data / "images" / "case_01.nii.gz")
+    vectors = np.moveaxis(np.asarray(image.dataobj), (0, 1, 2), (2, 1, 0))
+    for name in ("b.nrrd", "c.mha"):
+        volume = SimpleITK.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True)
+        volume.SetSpacing((2.5, 1.0, 1.2))
+        volume.SetOrigin((-31.5, 12.0, 7.25))
+        SimpleITK.WriteImage(volume, tmp_path / name)
+    outcome = sfumato(
+        "segment", volume_run, folder, tmp_path / "b.nrrd", tmp_path / "c.mha",
+        "--out", tmp_path / "out", "--device=cpu",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert names_in(tmp_path / "out") == [".sfumato", "a.nii.gz", "b.nrrd", "c.mha", "run.json"]
+    for name in ("b.nrrd", "c.mha"):
+        segmentation = SimpleITK.ReadImage(tmp_path / "out" / name)
+        assert segmentation.GetSize() == (14, 22, 20)
+        assert segmentation.GetSpacing() == pytest.approx((2.5, 1.0, 1.2))
+        assert segmentation.GetOrigin() == pytest.approx((-31.5, 12.0, 7.25))
+
+
+def test_the_run_its_model_and_its_best_model_can_be_used(
+    sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
+) -> None:
+    image = flat_data / "images" / "case_00.png"
+    for model in (flat_run / "model", flat_run / "best_model"):
+        out = tmp_path / model.name
+        assert sfumato("segment", model, image, "--out", out, "--device=cpu").code == 0
+        assert (out / "case_00.png").exists()
+    of_run = (flat_segmentations / "case_00.png").read_bytes()
+    assert (tmp_path / "model" / "case_00.png").read_bytes() == of_run
+
+
+def test_mirroring_changes_probabilities_a_little(
+    sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
+) -> None:
+    image = flat_data / "images" / "case_00.png"
+    outcome = sfumato("segment", flat_run, image, "--out", tmp_path / "out", "--mirror",
+                      "--probabilities", "--device=cpu")  # fmt: skip
+    assert outcome.code == 0
+    name = Path("probabilities") / "case_00.nii.gz"
+    mirrored = nibabel.load(tmp_path / "out" / name).get_fdata()
+    plain = nibabel.load(flat_segmentations / name).get_fdata()
+    assert 0 < np.abs(mirrored - plain).mean() < 0.2
+
+
+def test_labels_of_a_data_set_are_not_looked_at(
+    sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(flat_data, tmp_path / "data")
+    for path in (tmp_path / "data" / "labels").iterdir():
+        path.write_bytes(b"no label")
+    outcome = sfumato(
+        "segment", flat_run, tmp_path / "data", "--out", tmp_path / "out", "--device=cpu"
+    )
+    assert outcome.code == 0
+    assert names_in(tmp_path / "out", "*.png") == names_in(flat_segmentations, "*.png")
+
+
+def test_segmenting_twice_gives_the_same_files(
+    sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
+) -> None:
+    sfumato("segment", flat_run, flat_data, "--out", tmp_path / "out", "--device=cpu")
+    for name in names_in(flat_segmentations, "*.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (flat_segmentations / name).read_bytes()
