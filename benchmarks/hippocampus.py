@@ -44,8 +44,10 @@ def arguments_of(protocol: str, method: str, seed: int) -> list[str]:
 
 def row(folder: Path, method: str, seed: int) -> str:
     """Return the line of a run for the table of results."""
-    mean = json.loads((folder / "evaluation" / "metrics.json").read_text())["summary"]["mean"]
-    last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])
+    mean = json.loads((folder / "evaluation" / "metrics.json").read_text("utf-8"))["summary"][
+        "mean"
+    ]
+    last = json.loads((folder / "history.jsonl").read_text("utf-8").splitlines()[-1])
     numbers = [f"{mean[metric]:.4f}" for metric in METRICS]
     minutes = last["elapsed_seconds"] / 60
     return "| " + " | ".join([method, str(seed), *numbers, f"{minutes:.0f}"]) + " |"
@@ -53,7 +55,7 @@ def row(folder: Path, method: str, seed: int) -> str:
 
 def per_case(folder: Path) -> dict[str, dict[str, float]]:
     """Return every case's numbers: the classes' means, and what concerns the whole image."""
-    cases = json.loads((folder / "evaluation" / "metrics.json").read_text())["cases"]
+    cases = json.loads((folder / "evaluation" / "metrics.json").read_text("utf-8"))["cases"]
     return {case["case"]: {**case, **case["mean"]} for case in cases}
 
 

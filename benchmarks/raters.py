@@ -45,7 +45,7 @@ def calibration_error(probability: Flat, target: Flat) -> float:
 
 def score_fold(dataset: Dataset, folder: Path) -> dict[str, float]:
     """Segment the held-out images of a run and compare them with all raters."""
-    held_out = json.loads((folder / "run.json").read_text())["split"]["held_out"]
+    held_out = json.loads((folder / "run.json").read_text("utf-8"))["split"]["held_out"]
     device = choose_device("cpu")
     predictor = Predictor(TrainedModel.load(folder), dtype=compute_dtype("auto", device))
     rows, probabilities, targets = [], [], []

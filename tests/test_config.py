@@ -145,7 +145,7 @@ def test_the_mark_that_windows_editors_put_first_does_no_harm(tmp_path: Path) ->
 
 def test_open_values_are_left_out_of_the_file(tmp_path: Path) -> None:
     save_config(RunConfig(), tmp_path / "settings.toml")
-    text = (tmp_path / "settings.toml").read_text()
+    text = (tmp_path / "settings.toml").read_text("utf-8")
     assert "size_mm" not in text
     assert "soft_weight = 1.0" in text
 

@@ -36,7 +36,7 @@ def test_a_file_appears_under_its_name_when_it_is_whole(tmp_path: Path) -> None:
         temporary.write_text("half")
         assert not path.exists()
         temporary.write_text("whole")
-    assert path.read_text() == "whole"
+    assert path.read_text("utf-8") == "whole"
     assert names(path.parent) == ["a.nii.gz"]
 
 
@@ -46,7 +46,7 @@ def test_the_old_file_stays_when_writing_fails(tmp_path: Path, stop: type[BaseEx
     write_text(path, "old")
     with pytest.raises(stop):
         stop_in_the_middle(path, stop)
-    assert path.read_text() == "old"
+    assert path.read_text("utf-8") == "old"
     assert names(tmp_path) == ["a.txt"]
 
 
@@ -63,7 +63,7 @@ def test_a_full_disk_is_told_in_one_plain_line(tmp_path: Path) -> None:
         write_to_a_full_disk(path)
     reason = "cannot be written (the disk is full; free some space and run again)"
     assert str(caught.value) == f"{path}: {reason}"
-    assert path.read_text() == "old"
+    assert path.read_text("utf-8") == "old"
     assert names(tmp_path) == ["a.txt"]
 
 
@@ -94,7 +94,7 @@ def test_a_folder_with_content_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "result.txt").write_text("old")
     with pytest.raises(FileError, match="exists already; choose another --out or add --overwrite"):
         claim_folder(tmp_path, overwrite=False)
-    assert (tmp_path / "result.txt").read_text() == "old"
+    assert (tmp_path / "result.txt").read_text("utf-8") == "old"
 
 
 def test_overwriting_empties_a_folder_of_ours(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_overwriting_never_empties_a_folder_of_others(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileError, match="was not written by sfumato, so it is not emptied"):
         claim_folder(tmp_path, overwrite=True)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "thesis.txt").read_text("utf-8") == "years of work"
 
 
 def test_overwriting_empties_a_linked_folder_but_not_what_links_in_it_lead_to(
@@ -128,7 +128,7 @@ def test_overwriting_empties_a_linked_folder_but_not_what_links_in_it_lead_to(
     claim_folder(link, overwrite=True)
     assert link.is_symlink()
     assert names(run) == [MARK]
-    assert (data / "scan.nii").read_text() == "irreplaceable"
+    assert (data / "scan.nii").read_text("utf-8") == "irreplaceable"
 
 
 def test_a_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
             claim_folder(tmp_path / "file", overwrite=overwrite)
         with pytest.raises(FileError, match=r"file/run: cannot be made \("):
             claim_folder(tmp_path / "file" / "run", overwrite=overwrite)
-    assert (tmp_path / "file").read_text() == "old"
+    assert (tmp_path / "file").read_text("utf-8") == "old"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -159,7 +159,7 @@ def test_cases_come_one_after_the_other(dataset: Dataset, store: Path) -> None:
     assert {name[0] for name in folders(store)} == {"a"}
 
 
-@pytest.mark.parametrize("process", [os.getpid(), 1])
+@pytest.mark.parametrize("process", [os.getpid(), 1], ids=["own", "foreign"])
 def test_what_a_killed_process_left_half_written_is_not_read(
     dataset: Dataset, store: Path, process: int
 ) -> None:

@@ -116,7 +116,7 @@ class TestFiles:
     def test_json_has_null_for_what_is_undefined_and_every_case_by_class(self, tmp_path):
         scores = [case_score("a", 0.8, math.nan), case_score("b", 0.6, math.nan)]
         write_metrics(summarise(scores, CLASSES), tmp_path)
-        document = json.loads((tmp_path / "metrics.json").read_text())
+        document = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
         assert document["n_cases"] == 2
         assert document["summary"]["core"]["dice"] == pytest.approx(0.7)
         assert document["summary"]["rim"]["dice"] is None
@@ -133,7 +133,7 @@ class TestFiles:
 
     def test_json_keeps_every_number_and_the_pooled_curves(self, evaluation, tmp_path):
         write_metrics(evaluation, tmp_path)
-        document = json.loads((tmp_path / "metrics.json").read_text())
+        document = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
         assert document["summary"] == evaluation.summary
         assert document["undefined"] == evaluation.undefined
         for row, metrics in evaluation.intervals.items():

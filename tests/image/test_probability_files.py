@@ -52,7 +52,7 @@ def test_others_read_bytes_with_classes_last(tmp_path: Path, shape: tuple[int, .
 def test_class_names_stand_beside_it(tmp_path: Path) -> None:
     geometry = Geometry.from_spacing((2, 2), (1.0, 1.0))
     write_probability(tmp_path / "a_probseg.nii.gz", a_probability(2, 2), geometry, NAMES)
-    assert json.loads((tmp_path / "a_probseg.json").read_text()) == {"LabelMap": NAMES}
+    assert json.loads((tmp_path / "a_probseg.json").read_text("utf-8")) == {"LabelMap": NAMES}
 
 
 def test_refuses_other_formats_names_and_shapes(tmp_path: Path) -> None:

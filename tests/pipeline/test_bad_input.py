@@ -203,7 +203,7 @@ def test_segmenting_finishes_the_others_and_lists_a_bad_case_last(
     assert second.startswith("  case_01: ")
     written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {".sfumato", "case_00.nii.gz", "case_00.json", "run.json"}
-    failures = json.loads((tmp_path / "out" / "run.json").read_text())["failures"]
+    failures = json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["failures"]
     assert list(failures) == ["case_01"]
 
 
@@ -287,7 +287,7 @@ def test_a_bad_label_that_would_be_held_out_is_found_before_training(
     sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(flat_data, tmp_path / "data")
-    held_out = json.loads((flat_run / "run.json").read_text())["split"]["held_out"]
+    held_out = json.loads((flat_run / "run.json").read_text("utf-8"))["split"]["held_out"]
     cut_short(data / "labels" / f"{held_out[-1]}.png")
     outcome = sfumato("train", data, "--out", tmp_path / "run", "--steps=1", "--device=cpu",
                       "--set=training.validation_cases=1")  # fmt: skip
@@ -382,8 +382,8 @@ def test_three_channels_are_no_photo_unless_it_is_said(
         json.dumps({"labels": {"background": 0, "disc": 255}, "photo": True})
     )
     assert sfumato("soften", colourful, "--out", photo).code == 0
-    assert "is_photo = false" in (channels / "config.toml").read_text()
-    assert "is_photo = true" in (photo / "config.toml").read_text()
+    assert "is_photo = false" in (channels / "config.toml").read_text("utf-8")
+    assert "is_photo = true" in (photo / "config.toml").read_text("utf-8")
 
 
 def test_what_is_called_a_photo_but_is_none_is_refused(

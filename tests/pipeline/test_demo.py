@@ -12,7 +12,7 @@ def test_the_demo_writes_a_report_on_real_images(
     monkeypatch.setattr("sfumato.cli.demo.STEPS_PER_MODEL", 5)
     outcome = sfumato("demo", "--out", tmp_path / "demo")
     assert outcome.code == 0, outcome.err
-    report = (tmp_path / "demo" / "report.html").read_text()
+    report = (tmp_path / "demo" / "report.html").read_text("utf-8")
     assert "proves no accuracy" in report
     assert "From hard labels to soft ones" in report
     assert "What models learn from them" in report

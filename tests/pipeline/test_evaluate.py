@@ -10,7 +10,7 @@ from PIL import Image as Picture
 
 
 def metrics_in(folder: Path) -> dict:
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "metrics.json").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_report_of_a_run_can_be_made_again(
     again = {row["case"]: row for row in metrics_in(tmp_path / "out")["cases"]}
     for row in held_out:
         assert row["foreground"] == again[row["case"]]["foreground"]
-    assert "patches" in (tmp_path / "out" / "report.html").read_text()
+    assert "patches" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 def test_a_folder_of_label_files_serves_as_references(
@@ -88,7 +88,7 @@ def test_references_without_segmentation_are_left_out_and_counted(
     outcome = sfumato("evaluate", flat_data, segmented, "--out", tmp_path / "out")
     assert outcome.code == 0
     assert "Report on 7 of 10 cases" in outcome.out
-    report = (tmp_path / "out" / "report.html").read_text()
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "3 of 10 references have no segmentation" in report
 
 
@@ -122,7 +122,7 @@ def test_a_bad_segmentation_is_listed_last_and_the_others_are_compared(
     assert second.startswith("  case_04: ")
     assert reason in second
     assert len(metrics_in(tmp_path / "out")["cases"]) == 9
-    assert "case_04 could not be compared" in (tmp_path / "out" / "report.html").read_text()
+    assert "case_04 could not be compared" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 def test_a_segmentation_without_reference_is_refused(

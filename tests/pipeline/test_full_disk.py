@@ -44,7 +44,7 @@ def assert_every_file_is_whole(folder: Path) -> None:
             with Picture.open(path) as picture:
                 picture.load()
         elif path.suffix == ".toml":
-            tomllib.loads(path.read_text())
+            tomllib.loads(path.read_text("utf-8"))
         elif path.suffix == ".safetensors":
             load_file(path)
         elif path.suffix == ".npy":

@@ -81,7 +81,7 @@ def test_what_is_set_on_the_command_line_wins_over_the_file(
     outcome = sfumato("soften", small_flat, "--out", tmp_path / "out", "--config",
                       tmp_path / "soft.toml", "--set=superpixels.size_mm=6")  # fmt: skip
     assert outcome.code == 0
-    config = (tmp_path / "out" / "config.toml").read_text()
+    config = (tmp_path / "out" / "config.toml").read_text("utf-8")
     assert "size_mm = 6.0" in config
     assert "compactness = 0.2" in config
 

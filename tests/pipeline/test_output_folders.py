@@ -61,7 +61,7 @@ def test_a_folder_that_sfumato_did_not_write_is_never_emptied(
     assert outcome.err.splitlines() == [
         f"error: {out}: was not written by sfumato, so it is not emptied; choose another --out"
     ]
-    assert (out / "chapter.txt").read_text() == "years of work"
+    assert (out / "chapter.txt").read_text("utf-8") == "years of work"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -80,7 +80,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(
     outcome = sfumato(*command_line(command), "--out", tmp_path / "out", "--overwrite")
     assert outcome.code == 2
     assert "is a file, but a folder is to be written there" in outcome.err
-    assert (tmp_path / "out").read_text() == "a file"
+    assert (tmp_path / "out").read_text("utf-8") == "a file"
 
 
 def test_a_folder_is_not_emptied_while_the_command_reads_from_it(

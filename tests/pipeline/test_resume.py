@@ -31,7 +31,7 @@ def weights(run: Path) -> bytes:
 
 
 def rows_of(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
 
 
 def steps_of(run: Path) -> list[int]:

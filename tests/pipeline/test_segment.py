@@ -94,7 +94,7 @@ def test_each_case_gets_one_probability_file_that_agrees_with_its_segmentation(
         np.testing.assert_array_equal(
             stored.affine, nibabel.load(volume_data / "images" / name).affine
         )
-    names = json.loads((folder / "case_00.json").read_text())["LabelMap"]
+    names = json.loads((folder / "case_00.json").read_text("utf-8"))["LabelMap"]
     assert names == ["background", "shell [outer]", "core"]
 
 
@@ -104,7 +104,7 @@ def test_a_picture_gets_a_probability_file_too(flat_segmentations: Path) -> None
 
 
 def test_a_report_tells_how_it_was_done(flat_segmentations: Path) -> None:
-    report = json.loads((flat_segmentations / "run.json").read_text())
+    report = json.loads((flat_segmentations / "run.json").read_text("utf-8"))
     assert len(report["seconds"]) == 10
     assert report["failures"] == {}
     assert report["model"]["steps"] == 20

@@ -42,7 +42,7 @@ def test_every_method_softens_pictures(
         assert is_hard == (method == "none")
         with Picture.open(out / f"case_{i:02}.png") as picture:
             assert picture.width > 100
-    assert json.loads((out / "case_00.json").read_text())["LabelMap"] == [
+    assert json.loads((out / "case_00.json").read_text("utf-8"))["LabelMap"] == [
         "background", "foreground",
     ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_superpixel_labels_are_soft_near_the_boundary_only(
     is_soft = (raw > 0) & (raw < 255)
     assert 0.01 < is_soft.mean() < 0.5
     assert raw[0, 0] == 0
-    report = json.loads((tmp_path / "soft" / "run.json").read_text())
+    report = json.loads((tmp_path / "soft" / "run.json").read_text("utf-8"))
     assert report["softened_share"]["case_00"] == pytest.approx(is_soft.mean(), abs=0.01)
 
 
@@ -87,7 +87,7 @@ def test_settings_reach_the_method_and_are_stored(
     )
     assert outcome.code == 0
     assert set(np.unique(soft_label(out / "case_00.nii.gz"))) == {51, 204}
-    assert "epsilon = 0.4" in (out / "config.toml").read_text()
+    assert "epsilon = 0.4" in (out / "config.toml").read_text("utf-8")
     again = sfumato(
         "soften", small_flat, "--out", tmp_path / "again", "--config", out / "config.toml"
     )

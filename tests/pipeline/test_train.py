@@ -15,7 +15,7 @@ CALIBRATION = {"ece", "brier", "ece_boundary", "brier_boundary"}
 
 
 def split_of(run: Path) -> dict[str, list[str]]:
-    return json.loads((run / "run.json").read_text())["split"]
+    return json.loads((run / "run.json").read_text("utf-8"))["split"]
 
 
 def test_a_run_holds_all_that_was_asked_for(flat_run: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_run_holds_all_that_was_asked_for(flat_run: Path) -> None:
 
 
 def test_the_metrics_have_the_structure_that_others_rely_on(volume_run: Path) -> None:
-    metrics = json.loads((volume_run / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((volume_run / "evaluation" / "metrics.json").read_text("utf-8"))
     assert list(metrics["summary"]) == ["shell [outer]", "core", "mean"]
     for row in ("shell [outer]", "core"):
         assert set(metrics["summary"][row]) == METRICS
@@ -46,13 +46,15 @@ def test_the_metrics_have_the_structure_that_others_rely_on(volume_run: Path) ->
 
 
 def test_means_in_the_summary_are_means_over_the_cases(flat_run: Path) -> None:
-    metrics = json.loads((flat_run / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((flat_run / "evaluation" / "metrics.json").read_text("utf-8"))
     values = [case["foreground"]["dice"] for case in metrics["cases"]]
     assert metrics["summary"]["foreground"]["dice"] == pytest.approx(sum(values) / len(values))
 
 
 def test_the_history_has_the_losses_and_validations(flat_run: Path) -> None:
-    rows = [json.loads(line) for line in (flat_run / "history.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (flat_run / "history.jsonl").read_text("utf-8").splitlines()
+    ]
     assert [row["step"] for row in rows] == [10, 20]
     for row in rows:
         assert set(row["dice"]) == {"foreground"}
@@ -61,7 +63,7 @@ def test_the_history_has_the_losses_and_validations(flat_run: Path) -> None:
 
 
 def test_the_report_needs_no_network_and_shows_the_run(flat_run: Path) -> None:
-    page = (flat_run / "evaluation" / "report.html").read_text()
+    page = (flat_run / "evaluation" / "report.html").read_text("utf-8")
     assert "held-out cases" in page
     assert "data:image/" in page
     assert "<script src" not in page
@@ -71,7 +73,7 @@ def test_the_report_needs_no_network_and_shows_the_run(flat_run: Path) -> None:
 def test_the_settings_of_a_run_are_complete_and_can_be_used_again(
     sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path: Path
 ) -> None:
-    config = tomllib.loads((flat_run / "config.toml").read_text())
+    config = tomllib.loads((flat_run / "config.toml").read_text("utf-8"))
     assert config["patches"]["shape"] == [16, 16]
     assert config["preprocessing"]["spacing_mm"] == [1.0, 1.0]
     assert config["superpixels"]["size_mm"] > 0
@@ -153,7 +155,7 @@ def test_an_nnunet_folder_trains(
     outcome = sfumato("train", nnunet_data, "--out", tmp_path / "run", "--steps=2", "--fold=none",
                       *quick_volume)  # fmt: skip
     assert outcome.code == 0
-    model = tomllib.loads((tmp_path / "run" / "model" / "model.toml").read_text())
+    model = tomllib.loads((tmp_path / "run" / "model" / "model.toml").read_text("utf-8"))
     assert model["n_channels"] == 2
     assert model["class_names"] == ["background", "shell", "core"]
 
@@ -165,7 +167,7 @@ def test_other_softening_methods_train(
     outcome = sfumato("train", flat_data, "--out", tmp_path / "run", "--steps=2",
                       "--fold=none", f"--set=softening.method={method}", *quick_flat)  # fmt: skip
     assert outcome.code == 0
-    model = tomllib.loads((tmp_path / "run" / "model" / "model.toml").read_text())
+    model = tomllib.loads((tmp_path / "run" / "model" / "model.toml").read_text("utf-8"))
     assert model["about"]["softening"] == method
 
 
@@ -192,7 +194,7 @@ def test_a_time_budget_ends_in_about_that_time(
 ) -> None:
     outcome = sfumato("train", flat_data, "--out", tmp_path / "run", "--time=5s", *quick_flat)
     assert outcome.code == 0
-    rows = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    rows = (tmp_path / "run" / "history.jsonl").read_text("utf-8").splitlines()
     last = json.loads(rows[-1])
     assert 5 <= last["elapsed_seconds"] < 15
     assert last["learning_rate"] < 1e-3
