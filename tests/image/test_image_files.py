@@ -109,6 +109,15 @@ def test_grey_pictures_have_one_channel_and_unit_spacing(tmp_path: Path) -> None
     assert geometry.spacing == (1, 1)
 
 
+def test_pictures_and_stacks_do_not_say_where_they_lie_and_other_files_do(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", numbers(5, 4, 3, dtype=np.uint8))
+    for path in (picture_of(numbers(3, 4, dtype=np.uint8), tmp_path), tmp_path / "a.tif"):
+        assert not read_image(path)[1].is_placed
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(numbers(5, 4, 3)), tmp_path / "a.mha")
+    for path in (save_nifti(tmp_path / "a.nii", numbers(5, 4, 3)), tmp_path / "a.mha"):
+        assert read_image(path)[1].is_placed
+
+
 def test_16_bit_pictures_keep_their_depth(tmp_path: Path) -> None:
     values = numbers(3, 4, dtype=np.uint16) * 5000
     np.testing.assert_array_equal(read_image(picture_of(values, tmp_path))[0][0], values)

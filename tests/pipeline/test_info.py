@@ -39,6 +39,15 @@ def test_a_data_set_is_described_by_its_cases_and_classes(
     assert (facts["groups"], facts["raters"]) == (7, [2])
 
 
+def test_it_is_said_where_millimetres_are_pixels(
+    sfumato: Callable, flat_data: Path, volume_data: Path
+) -> None:
+    for path in (flat_data, flat_data / "images" / "case_00.png"):
+        assert "read mm as pixels" in sfumato("info", path).out
+    for path in (volume_data, volume_data / "images" / "case_00.nii.gz"):
+        assert "read mm as pixels" not in sfumato("info", path).out
+
+
 def test_names_in_brackets_are_shown(sfumato: Callable, volume_data: Path) -> None:
     assert "2 shell [outer]" in sfumato("info", volume_data).out
 

@@ -142,6 +142,23 @@ def test_a_data_set_of_nothing_but_empty_masks_is_softened(
     assert (soft_label(tmp_path / "soft" / "case_01.nii.gz")[..., 0] == 255).all()
 
 
+def test_a_case_named_like_the_report_is_refused_and_the_others_are_softened(
+    sfumato: Callable, small_flat: Path, tmp_path: Path
+) -> None:
+    for folder in ("images", "labels"):
+        (small_flat / folder / "case_01.png").rename(small_flat / folder / "run.png")
+    outcome = sfumato("soften", small_flat, "--out", tmp_path / "soft")
+    assert outcome.code == 1
+    first, second = outcome.err.splitlines()
+    assert first == "1 of 3 cases failed:"
+    assert second == (
+        "  run: its class names and the report would both be run.json; rename the case"
+    )
+    report = json.loads((tmp_path / "soft" / "run.json").read_text("utf-8"))
+    assert list(report["softened_share"]) == ["case_00", "case_02"]
+    assert not list((tmp_path / "soft").glob("run.[!j]*"))
+
+
 PEAK = """
 import resource, sys
 import nibabel, scipy.ndimage, skimage.segmentation, skimage.measure, torch

@@ -70,6 +70,12 @@ def test_the_report_needs_no_network_and_shows_the_run(flat_run: Path) -> None:
     assert "<link" not in page
 
 
+def test_the_report_says_where_millimetres_are_pixels(flat_run: Path, volume_run: Path) -> None:
+    note = "read mm as pixels"
+    assert note in (flat_run / "evaluation" / "report.html").read_text("utf-8")
+    assert note not in (volume_run / "evaluation" / "report.html").read_text("utf-8")
+
+
 def test_the_settings_of_a_run_are_complete_and_can_be_used_again(
     sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path: Path
 ) -> None:
@@ -138,7 +144,7 @@ def test_train_cases_takes_a_part_of_the_training_cases(
     assert few["held_out"] == all_cases["held_out"]
 
 
-def test_without_a_fold_every_case_trains_and_nothing_is_reported(
+def test_without_a_fold_every_case_trains_and_the_report_is_on_training_alone(
     sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
 ) -> None:
     outcome = sfumato("train", flat_data, "--out", tmp_path / "run", "--steps=2",
@@ -147,6 +153,10 @@ def test_without_a_fold_every_case_trains_and_nothing_is_reported(
     assert len(split_of(tmp_path / "run")["train"]) == 10
     assert (tmp_path / "run" / "model" / "weights.safetensors").exists()
     assert not (tmp_path / "run" / "evaluation").exists()
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    for words in ("trained on all 10 cases", "No case was held out", "Trained for 2 steps"):
+        assert words in page
+    assert outcome.out.splitlines()[-1].endswith(str(tmp_path / "run" / "report.html"))
 
 
 def test_an_nnunet_folder_trains(

@@ -20,6 +20,7 @@ GRIDS = {
     "flat": Geometry.from_spacing((40, 50), (1.0, 1.0)),
     "volume": Geometry.from_spacing((20, 24, 16), (1.0, 1.0, 1.0)),
     "anisotropic": Geometry.from_spacing((6, 60, 40), (5.0, 0.7, 0.7)),
+    "stack of pages": Geometry(shape=(12, 40, 50), affine=np.eye(4), is_placed=False),
     "flat slice in a volume": Geometry.from_spacing((20, 24, 1), (1.0, 1.0, 1.0)),
 }
 

@@ -78,6 +78,17 @@ def test_spacing_belongs_to_rows_and_columns_of_the_picture() -> None:
     assert cut.aspect == pytest.approx(4 * 0.5 / (5 * 0.8))
 
 
+def test_of_a_stack_that_lies_nowhere_the_fullest_page_is_shown_as_it_is() -> None:
+    stack = Geometry(shape=(4, 5, 6), affine=np.eye(4), is_placed=False)
+    mask = np.zeros((4, 5, 6), bool)
+    mask[2, 1:3, 1:3] = True
+    cut = choose_cut(stack, mask, np.ones((4, 5, 6), bool))
+    image = np.arange(120, dtype=np.float32).reshape(1, 4, 5, 6)
+    np.testing.assert_array_equal(cut.of(image), image[:, 2])
+    assert cut.caption() == "slice 3 of 4"
+    assert cut.top + cut.left == ""
+
+
 def test_flat_images_stay_as_they_are() -> None:
     image = np.arange(20, dtype=np.float32).reshape(1, 4, 5)
     cut = choose_cut(Geometry.from_spacing((4, 5), (1.0, 1.0)), np.ones((4, 5), bool))

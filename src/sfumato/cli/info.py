@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="An image, a data set, a trained model or a run.")],
+    path: Annotated[
+        Path, typer.Argument(help="An image, a DICOM folder, a data set, a trained model or a run.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show what an image, a data set or a model is, as sfumato understands it.
 
-    For a data set every file is read, so this is also the way to find bad cases before
-    training; it then exits with 1.
+    For a data set every file is read and bad cases are listed, so this is the way to check
+    data before training.
 
     [dim]sfumato info my_data[/]
     """

@@ -39,7 +39,10 @@ def train(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Train for exactly so many steps: same seed, same weights."),
+        typer.Option(
+            "--steps",
+            help="Train for exactly so many steps: on a CPU, same seed, same weights.",
+        ),
     ] = None,
     fold: Annotated[
         str, typer.Option("--fold", help="Hold out fold K of N (K/N) to test on, or none.")
@@ -54,9 +57,10 @@ def train(
 ) -> None:
     """Train a model on images and the labels people drew.
 
-    Everything the model needs is chosen from the data and printed. Ctrl-C stops after the
-    current step and saves; the same command with --resume goes on. In the end RUN/model is the
-    trained model and RUN/evaluation/report.html shows how it does on the held-out cases.
+    Everything the model needs is chosen from the data, and the plan is printed. Ctrl-C stops
+    after the current step and saves; the same command with --resume goes on. In the end
+    RUN/model is the trained model and RUN/evaluation/report.html shows how it does on the
+    held-out cases.
 
     [dim]sfumato train my_data --out run --time 20min[/]
     [dim]sfumato train my_data --out run_hard --time 20min --set softening.method=none[/]

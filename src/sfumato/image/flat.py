@@ -193,4 +193,4 @@ def _raise_logged_errors() -> Iterator[None]:
 
 def _unit_geometry(path: Path, shape: tuple[int, ...]) -> Geometry:
     check_shape(path, shape)
-    return Geometry.from_spacing(shape, (1.0,) * len(shape))
+    return Geometry(shape=shape, affine=np.eye(len(shape) + 1), is_placed=False)

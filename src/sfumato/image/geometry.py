@@ -25,11 +25,14 @@ class Geometry:
             positive); 4×4 for a volume, 3×3 for a flat image.
         plane: Where a flat image lies in space, if its file says so. It is kept only so that
             a file written for the image lies there too; None for every other image.
+        is_placed: Whether the image's file says how large its elements are and how it lies in
+            the patient; where not, elements count as 1 mm.
     """
 
     shape: tuple[int, ...]
     affine: Affine
     plane: VolumeAffine | None = None
+    is_placed: bool = True
 
     def __post_init__(self) -> None:
         n_axes = len(self.shape)

@@ -31,7 +31,7 @@ from sfumato.report.layers import (
     draw_mask,
     draw_place,
     draw_thin_contours,
-    is_photo,
+    is_shown_in_colour,
     shown_image,
 )
 from sfumato.report.lettering import legend_label
@@ -180,11 +180,11 @@ def _background(case: Case, cut: Cut) -> Layer:
 
 def _image_panel(case: Case, cut: Cut) -> Panel:
     n_channels = len(case.image)
-    is_whole = n_channels == 1 or is_photo(case)
+    is_whole = n_channels == 1 or is_shown_in_colour(case)
     title = "Image" if is_whole else f"Image, channel 1 of {n_channels}"
     layers = [_background(case, cut)]
     # The millimetres of a flat image are often only a file format's default: none are claimed.
-    if cut.axis is not None:
+    if cut.top:
         layers.append(partial(draw_place, cut=cut))
     return Panel(title=title, layers=layers)
 

@@ -31,14 +31,14 @@ MANY_ELEMENTS = 300
 """From this many rows or columns on, a panel has fewer dots than elements."""
 
 
-def is_photo(case: Case) -> bool:
-    """Take three channels of a flat image for red, green and blue."""
+def is_shown_in_colour(case: Case) -> bool:
+    """Tell whether an image is drawn in red, green and blue: a flat one of three channels is."""
     return len(case.image) == 3 and len(case.geometry.shape) == 2
 
 
 def shown_image(case: Case, cut: Cut) -> Rgb:
     """Spread the intensities from dark to bright, leaving out the outermost half percent."""
-    flat = cut.of(case.image if is_photo(case) else case.image[:1]).astype(np.float64)
+    flat = cut.of(case.image if is_shown_in_colour(case) else case.image[:1]).astype(np.float64)
     finite = flat[np.isfinite(flat)]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
     filled = np.where(np.isfinite(flat), flat, low)

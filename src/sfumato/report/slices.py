@@ -13,6 +13,9 @@ from sfumato.image.geometry import Geometry
 LARGEST_SIDE = 400
 """Elements along one side of a picture, unless told otherwise: what a panel can still show."""
 
+PLANES = {"AR": "axial slice", "SR": "coronal slice", "SA": "sagittal slice", "": "slice"}
+"""What a cut is called, by the patient's sides at the top and on the left."""
+
 FlatMask = Bool[np.ndarray, "row column"]
 
 
@@ -21,7 +24,8 @@ class Cut:
     """A flat cut through a case, turned the way such images are read.
 
     Volumes are shown as in radiology: superior (or anterior) up, and the patient's right (or
-    anterior) side on the left of the picture. Flat images stay as they are.
+    anterior) side on the left of the picture. Flat images stay as they are, and so do the pages
+    of a stack whose file does not say how it lies in the patient.
 
     Attributes:
         axis: The spatial axis the cut stands across; None for a flat image.
@@ -33,8 +37,8 @@ class Cut:
         shape: Rows and columns of the whole cut.
         start: The first row and column that are kept.
         size: How many rows and columns are kept.
-        top: Letter of the patient's side at the top; empty for a flat image.
-        left: Letter of the patient's side on the left; empty for a flat image.
+        top: Letter of the patient's side at the top; empty where that is unknown.
+        left: Letter of the patient's side on the left; empty where that is unknown.
     """
 
     axis: int | None = None
@@ -69,8 +73,8 @@ class Cut:
         """Say where the cut lies; empty for the whole of a flat image."""
         words = []
         if self.axis is not None:
-            plane = {"AR": "axial", "SR": "coronal", "SA": "sagittal"}[self.top + self.left]
-            words.append(f"{plane} slice {self.index + 1} of {self.n_slices}")
+            plane = PLANES[self.top + self.left]
+            words.append(f"{plane} {self.index + 1} of {self.n_slices}")
         if self.size != self.shape:
             words.append("detail")
         return ", ".join(words)
@@ -86,6 +90,7 @@ def choose_cut(
 
     A volume is cut across the axis with the coarsest spacing, since the planes in between were
     drawn and looked at; where spacings are alike (within 5 %), across the one from foot to head.
+    Of a stack whose file does not say how it lies in the patient, a page is shown.
 
     Args:
         geometry: The case's grid.
@@ -103,7 +108,7 @@ def choose_cut(
 
 
 def slice_axis(geometry: Geometry) -> int:
-    """Return the axis a volume is cut across."""
+    """Return the axis a volume is cut across, going by how it lies in the patient."""
     spacing = np.array(geometry.spacing)
     is_coarse = spacing > 0.95 * spacing.max()
     world = _world_axes(geometry)
@@ -127,10 +132,16 @@ def fullest_slice(mask: Mask, axis: int) -> int:
 
 
 def _whole_cut(geometry: Geometry, interest: Mask) -> Cut:
-    if len(geometry.shape) == 2:
-        height, width = geometry.shape
-        row_mm, column_mm = geometry.spacing
-        return Cut(spacing=(row_mm, column_mm), shape=(height, width), size=(height, width))
+    is_flat = len(geometry.shape) == 2
+    if is_flat or not geometry.is_placed:
+        height, width = geometry.shape[-2:]
+        row_mm, column_mm = geometry.spacing[-2:]
+        page = Cut(spacing=(row_mm, column_mm), shape=(height, width), size=(height, width))
+        if is_flat:
+            return page
+        return replace(
+            page, axis=0, index=fullest_slice(interest, axis=0), n_slices=geometry.shape[0]
+        )
     axis = slice_axis(geometry)
     world = _world_axes(geometry)
     first, second = (other for other in range(3) if other != axis)

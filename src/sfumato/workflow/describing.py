@@ -1,6 +1,7 @@
 """What an image, a data set or a model is, in a few facts."""
 
 import tomllib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,18 @@ import numpy as np
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import ModelError, SfumatoError
 from sfumato.image.files import file_suffix, read_image
+from sfumato.image.geometry import Geometry
 from sfumato.image.names import IMAGE_SUFFIXES
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.tracking import Track, silently
 
 MODEL_FILE, WEIGHTS_FILE = "model.toml", "weights.safetensors"
 RUN_FILE = "wishes.toml"
+
+SPACING_NOTE = (
+    "The file type does not say how large a pixel is, so a pixel counts as 1 mm: read mm as pixels."
+)
+"""What those must know who read millimetres of PNG, JPEG or TIFF images."""
 
 Facts = dict[str, Any]
 """Names and plain values, as JSON holds them."""
@@ -50,7 +57,7 @@ def describe(path: Path, track: Track = silently) -> Facts:
 def _describe_image(path: Path) -> Facts:
     image, geometry = read_image(path)
     low, high = np.percentile(image, (0.5, 99.5))
-    return {
+    facts: Facts = {
         "kind": "image",
         "path": str(path),
         "shape": list(geometry.shape),
@@ -67,18 +74,20 @@ def _describe_image(path: Path) -> Facts:
         },
         "affine": np.round(geometry.affine, 6).tolist(),
     }
+    if not geometry.is_placed:
+        facts["note"] = SPACING_NOTE
+    return facts
 
 
 def _describe_dataset(dataset: Dataset, track: Track) -> Facts:
-    problems, shapes, spacings, channels = {}, [], [], set()
+    problems, geometries, channels = {}, [], set()
     for record in track(dataset.records, "Reading", len(dataset)):
         try:
             case = dataset.load(record.id)
         except SfumatoError as error:
             problems[record.id] = Failure.of(record.id, error).reason
             continue
-        shapes.append(case.geometry.shape)
-        spacings.append(case.geometry.spacing)
+        geometries.append(case.geometry)
         channels.add(len(case.image))
     raters = {len(record.label_paths) for record in dataset.records}
     facts: Facts = {
@@ -94,6 +103,13 @@ def _describe_dataset(dataset: Dataset, track: Track) -> Facts:
         with suppress(SfumatoError):  # The problems of the cases say why.
             classes = dataset.classes
             facts["classes"] = dict(zip(classes.names, classes.values, strict=True))
+    return facts | _grid_facts(geometries)
+
+
+def _grid_facts(geometries: Sequence[Geometry]) -> Facts:
+    facts: Facts = {}
+    shapes = [geometry.shape for geometry in geometries]
+    spacings = [geometry.spacing for geometry in geometries]
     if len({len(shape) for shape in shapes}) == 1:
         for name, rows in (("shape", shapes), ("spacing_mm", spacings)):
             for word, values in (
@@ -102,6 +118,8 @@ def _describe_dataset(dataset: Dataset, track: Track) -> Facts:
                 ("largest", np.max(rows, axis=0)),
             ):
                 facts[f"{name}_{word}"] = np.round(values, 6).tolist()
+    if not all(geometry.is_placed for geometry in geometries):
+        facts["note"] = SPACING_NOTE
     return facts
 
 

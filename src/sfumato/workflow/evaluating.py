@@ -25,6 +25,7 @@ from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Section
 from sfumato.report.training_page import RunDescription
 from sfumato.storage import write_text
+from sfumato.workflow.describing import SPACING_NOTE
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.segmenting import PROBABILITIES
 from sfumato.workflow.tracking import Track, silently
@@ -97,9 +98,10 @@ def write_evaluation(
     """
     write_metrics(summarise(scores, dataset.classes), out)
     evaluation = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    overlays = {}
+    overlays, is_placed = {}, True
     for example in example_cases(evaluation):
         case = dataset.load(example.case_id)
+        is_placed = is_placed and case.geometry.is_placed
         segmentation, probability = segment(case)
         overlays[example.case_id] = overlay_figure(
             case, segmentation, dataset.classes, probability=probability
@@ -109,7 +111,7 @@ def write_evaluation(
         title=frame.title,
         overlays=overlays,
         run=frame.run,
-        notes=frame.notes,
+        notes=[*frame.notes, *([] if is_placed else [SPACING_NOTE])],
         extra_sections=frame.extra_sections,
     )
     write_text(out / "report.html", page)

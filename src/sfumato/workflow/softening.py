@@ -25,6 +25,9 @@ from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run import fingerprint_sample
 from sfumato.workflow.tracking import Track, silently
 
+REPORT_NAME = "run.json"
+"""File, beside the soft labels, that says how they were made."""
+
 
 class SofteningConfig(Settings):
     """All settings of `sfumato soften`."""
@@ -112,7 +115,7 @@ def soften_cases(
         "softened_share": softened_shares,
         "failures": {failure.case_id: failure.reason for failure in failures},
     }
-    write_text(out / "run.json", json.dumps(report, indent=2))
+    write_text(out / REPORT_NAME, json.dumps(report, indent=2))
     return failures
 
 
@@ -120,6 +123,10 @@ def _soften_case(case: Case, dataset: Dataset, config: SofteningConfig, out: Pat
     """Write one case, and return which share of its elements was softened."""
     if case.label is None:
         raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
+    if f"{case.id}.json" == REPORT_NAME:
+        raise CaseError(
+            case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
+        )
     known = SofteningInput(
         image=case.image,
         label=case.label,
