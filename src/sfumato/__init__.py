@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sfumato.inference.predictor import Predictor
     from sfumato.inference.probability import ProbabilityMap
     from sfumato.labels.distance import signed_distance
-    from sfumato.labels.softening import soften_label, uncertain_region
+    from sfumato.labels.softening import soften_image_label, soften_label, uncertain_region
     from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
     from sfumato.model.trained import TrainedModel
     from sfumato.workflow.run import RunRequest
@@ -56,6 +56,7 @@ _HOMES = {
     "read_image": "image.files",
     "score_case": "evaluation.scores",
     "signed_distance": "labels.distance",
+    "soften_image_label": "labels.softening",
     "soften_label": "labels.softening",
     "train": "workflow.training",
     "uncertain_region": "labels.softening",
@@ -78,6 +79,7 @@ __all__ = [
     "read_image",
     "score_case",
     "signed_distance",
+    "soften_image_label",
     "soften_label",
     "train",
     "uncertain_region",

@@ -18,13 +18,15 @@ Spacing: TypeAlias = tuple[float, ...]
 Affine: TypeAlias = Float64[np.ndarray, "homogeneous homogeneous"]
 """Maps element indices to patient millimetres (right, anterior, superior)."""
 Image: TypeAlias = Float32[np.ndarray, "channel *space"]
+RawImage: TypeAlias = Float32[np.ndarray, "channel *space"] | Integer[np.ndarray, "channel *space"]
+"""Intensities as files hold them; float32, int16, uint16 and uint8 are worked on without a copy."""
 Label: TypeAlias = UInt8[np.ndarray, "*space"]
 """The class index of every element; 0 is background."""
 LabelValues: TypeAlias = Integer[np.ndarray, "*space"]
 """A label in the data set's own numbers (say 0 and 255), as files hold it."""
 Mask: TypeAlias = Bool[np.ndarray, "*space"]
 Superpixels: TypeAlias = Int32[np.ndarray, "*space"]
-"""The superpixel index of every element: 0 to n-1, each of them used."""
+"""The superpixel index of every element: 0 to n-1, each of them used; -1 where none is wanted."""
 Distance: TypeAlias = Float32[np.ndarray, "*space"]
 """Millimetres to a boundary; positive inside, negative outside."""
 MaskProbability: TypeAlias = Float32[np.ndarray, "*space"]

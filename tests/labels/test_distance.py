@@ -44,11 +44,3 @@ def test_distance_agrees_with_scipy(mask, spacing):
 def test_the_complement_lies_at_the_opposite_distance(mask, spacing):
     spacing = spacing[: mask.ndim]
     np.testing.assert_array_equal(signed_distance(~mask, spacing), -signed_distance(mask, spacing))
-
-
-def test_distance_works_across_the_pieces_it_is_worked_out_in():
-    mask = np.zeros((50, 7, 6), bool)
-    mask[3:5, 2:4, 1:3] = True
-    outside = distance_transform_edt(~mask, sampling=(0.9, 1.1, 2.0))
-    found = signed_distance(mask, (0.9, 1.1, 2.0))
-    np.testing.assert_allclose(found[~mask], -outside[~mask], rtol=2e-7)

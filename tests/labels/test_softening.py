@@ -8,13 +8,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from sfumato.errors import InputError
 from sfumato.labels.distance import signed_distance
-from sfumato.labels.softening import (
-    distance_to_probability,
-    one_hot,
-    soften_label,
-    soften_mask,
-    uncertain_region,
-)
+from sfumato.labels.softening import one_hot, soften_image_label, soften_label, uncertain_region
+from sfumato.labels.superpixels import SuperpixelSettings
 
 N_CLASSES = 6
 SPACINGS = st.tuples(*[st.sampled_from([0.3, 0.7, 1.0, 2.5, 6.0])] * 3)
@@ -52,22 +47,48 @@ def test_only_superpixels_that_hold_both_sides_are_uncertain():
     np.testing.assert_array_equal(uncertain_region(mask, superpixels), expected)
 
 
-def test_probability_follows_equation_1():
-    distance = np.array([-3, -1, 1, 3], np.float32)
-    expected = np.array([0.125, 0.25, 0.75, 0.875], np.float32)
-    np.testing.assert_array_equal(distance_to_probability(distance, 1.0), expected)
+def test_elements_without_superpixel_are_certain():
+    mask = np.array([True, False, False, True])
+    superpixels = np.array([-1, -1, 0, 0], np.int32)
+    np.testing.assert_array_equal(uncertain_region(mask, superpixels), [False, False, True, True])
+    soft = soften_label(mask.astype(np.uint8), superpixels, (1.0,), n_classes=2)
+    np.testing.assert_allclose(soft[1], [1, 0, 0.25, 0.75])
 
 
-def test_probability_is_certain_at_infinite_distance():
-    distance = np.array([-np.inf, np.inf], np.float32)
-    np.testing.assert_array_equal(distance_to_probability(distance, 1.0), [0, 1])
+def test_nothing_gives_nothing():
+    nothing = np.zeros((5, 0), np.uint8)
+    soft = soften_label(nothing, nothing.astype(np.int32), (1.0, 1.0), n_classes=2)
+    assert soft.shape == (2, 5, 0)
+    assert signed_distance(nothing.astype(bool), (1.0, 1.0)).shape == (5, 0)
 
 
-def test_a_soft_mask_is_hard_outside_the_uncertain_region():
-    mask = np.array([False, False, False, True, True])
+@pytest.mark.parametrize("n_classes", [0, 257])
+def test_an_impossible_number_of_classes_is_refused(n_classes):
+    with pytest.raises(InputError, match="n_classes must be from 1 to 256"):
+        soften_label(np.zeros(2, np.uint8), np.zeros(2, np.int32), (1.0,), n_classes=n_classes)
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_an_image_with_holes_at_the_boundary_is_refused(hole):
+    image = np.random.default_rng(0).normal(size=(1, 16, 16)).astype(np.float32)
+    label = np.zeros((16, 16), np.uint8)
+    label[8:] = 1
+    image[0, 8, 8] = hole
+    with pytest.raises(InputError, match="NaN or infinity"):
+        soften_image_label(image, label, (1.0, 1.0), 2, SuperpixelSettings())
+
+
+def probability_at(distance):
+    """Equation 1 of the paper."""
+    return 0.5 * (distance / (1 + np.abs(distance)) + 1)
+
+
+def test_a_soft_label_is_hard_outside_the_uncertain_region():
+    label = np.array([0, 0, 0, 1, 1], np.uint8)
     superpixels = np.array([0, 1, 1, 1, 2], np.int32)
-    expected = np.array([0, 1 / 6, 0.25, 0.75, 1], np.float32)
-    np.testing.assert_allclose(soften_mask(mask, superpixels, (1.0,)), expected)
+    soft = soften_label(label, superpixels, (1.0,), n_classes=2)
+    np.testing.assert_allclose(soft[1], [0, 1 / 6, 0.25, 0.75, 1], rtol=1e-6)
+    np.testing.assert_array_equal(soft[:, [0, 4]], [[1, 0], [0, 1]])
 
 
 def test_distances_are_counted_in_smallest_spacings():
@@ -102,7 +123,7 @@ def test_the_nearest_boundary_may_lie_far_outside_the_uncertain_region():
     soft = soften_label(label, superpixels, (1.0, 1.0), n_classes=2)
     distance = signed_distance(label == 1, (1.0, 1.0))
     assert distance[0, 40] == 21
-    expected = distance_to_probability(distance, 1.0)
+    expected = probability_at(distance)
     np.testing.assert_allclose(soft[1, 0, 40:], expected[0, 40:], rtol=1e-6)
 
 
@@ -215,8 +236,6 @@ def test_a_spacing_without_meaning_is_refused(spacing):
     message = r"spacing must have a positive number for each of the 1 spatial axes, got \("
     with pytest.raises(InputError, match=message):
         soften_label(label, superpixels, spacing, n_classes=2)
-    with pytest.raises(InputError, match=message):
-        soften_mask(label == 1, superpixels, spacing)
 
 
 @pytest.mark.parametrize("scale_mm", [-1.0, 0.0, 1e-9, 1e9])

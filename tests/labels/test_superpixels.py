@@ -1,8 +1,5 @@
 """Superpixels: connected, the right size in millimetres, and fair to every channel."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +13,7 @@ from sfumato.labels.superpixels import (
     SuperpixelSettings,
     compute_superpixels,
     default_size_mm,
-    has_contrast,
+    seed,
 )
 
 
@@ -64,7 +61,7 @@ def test_an_image_without_contrast_gives_a_grid():
     superpixels = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(size_mm=3))
     expected = np.arange(15, dtype=np.int32).reshape(3, 5).repeat(3, axis=0).repeat(3, axis=1)
     np.testing.assert_array_equal(superpixels, expected)
-    assert not has_contrast(image)
+    assert not seed(image, (1.0, 1.0), SuperpixelSettings()).has_contrast
 
 
 @settings(deadline=None)
@@ -133,12 +130,12 @@ def test_superpixels_have_the_size_in_millimetres_along_every_axis(shape, spacin
     assert volume_mm ** (1 / len(shape)) == pytest.approx(size_mm, rel=0.12)
 
 
-def test_slices_thicker_than_a_superpixel_are_split_one_by_one():
+def test_slices_thicker_than_a_superpixel_have_superpixels_of_their_own():
     image = noisy_image((5, 40, 40))
     superpixels = compute_superpixels(image, (8.0, 1.0, 1.0), SuperpixelSettings(size_mm=5))
     assert (median_extent_mm(superpixels, (8.0, 1.0, 1.0))[0]) == 8
     n_in_slice = [len(np.unique(one)) for one in superpixels]
-    assert sum(n_in_slice) == superpixels.max() + 1
+    assert sum(n_in_slice) < 1.1 * (superpixels.max() + 1)
     assert np.mean(n_in_slice) == pytest.approx(64, rel=0.2)
 
 
@@ -157,8 +154,8 @@ def test_noise_does_not_melt_superpixels_together():
     image = np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)
     superpixels = compute_superpixels(image, (1.0, 1.0, 1.0), SuperpixelSettings(size_mm=4))
     sizes = np.bincount(superpixels.ravel())
-    assert np.median(sizes) == pytest.approx(64, rel=0.5)
-    assert sizes.max() < 1000
+    assert 64 / 2 < np.median(sizes) < 2 * 64
+    assert sizes.max() < 500
 
 
 @pytest.mark.parametrize("scale", [2.0**-10, 1000.0, -1000.0])
@@ -196,7 +193,7 @@ def test_contrast_in_very_few_elements_counts():
     image = np.zeros((1, 60, 60), np.float32)
     image[0, 10:13, 10:13] = 1
     superpixels = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings())
-    assert has_contrast(image)
+    assert seed(image, (1.0, 1.0), SuperpixelSettings()).has_contrast
     assert len(np.unique(superpixels[10:13, 10:13])) == 1
     # The bright spot moved the borders of the grid.
     assert (superpixels != compute_superpixels(image * 0, (1.0, 1.0), SuperpixelSettings())).any()
@@ -262,6 +259,90 @@ def test_more_compact_superpixels_have_shorter_borders():
     assert perimeters[0] > perimeters[1] > perimeters[2]
 
 
-def test_importing_the_module_does_not_import_scikit_image():
-    check = "import sfumato.labels.softeners, sys; sys.exit('skimage' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+def test_a_mask_says_where_superpixels_are_wanted():
+    image = noisy_image((30, 34))
+    where = (np.hypot(*(np.indices((34, 30)) - 15)) < 13).T
+    superpixels = compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(), where=where)
+    np.testing.assert_array_equal(superpixels >= 0, where)
+    inside = np.where(where, superpixels, superpixels.max() + 1)
+    assert n_pieces(inside) == superpixels.max() + 1 + ndimage.label(~where)[1]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_a_mask_of_another_shape_is_refused():
+    image, where = noisy_image((30, 34)), np.ones((29, 34), bool)
+    with pytest.raises(InputError, match=r"where must have the image's shape \(30, 34\)"):
+        compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(), where=where)
+
+
+def test_random_seeds_give_other_superpixels_of_the_same_size():
+    image = noisy_image((20, 24, 22))
+    drawn = [
+        compute_superpixels(
+            image, (1.0, 1.0, 1.0), SuperpixelSettings(), rng=np.random.default_rng(number)
+        )
+        for number in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+    assert drawn[2].max() == pytest.approx(drawn[0].max(), rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64])
+def test_whole_numbers_are_taken_as_they_are(dtype):
+    image = np.clip(noisy_image((20, 24), n_channels=2) / 10 + 100, 0, 255).astype(dtype)
+    np.testing.assert_array_equal(
+        compute_superpixels(image, (1.0, 1.0), SuperpixelSettings()),
+        compute_superpixels(image.astype(np.float32), (1.0, 1.0), SuperpixelSettings()),
+    )
+
+
+def test_sums_of_huge_superpixels_do_not_overflow():
+    image = np.full((1, 3000, 6000), 255, np.uint8)
+    image[:, :, :2500] = 240
+    superpixels = compute_superpixels(
+        image, (1.0, 1.0), SuperpixelSettings(size_mm=3000, compactness=0.01)
+    )
+    expected = np.broadcast_to((np.arange(6000) >= 2500).astype(np.int32), (3000, 6000))
+    np.testing.assert_array_equal(superpixels, expected)
+
+
+@pytest.mark.parametrize("value", [1e36, -3.4e38])
+def test_one_huge_intensity_is_an_intensity(value):
+    image = noisy_image((40, 40))
+    image[0, 5, 5] = value
+    assert compute_superpixels(image, (1.0, 1.0), SuperpixelSettings()).min() == 0
+
+
+def test_extreme_compactness_gives_the_grid():
+    image = noisy_image((32, 32))
+    superpixels = compute_superpixels(
+        image, (1.0, 1.0), SuperpixelSettings(size_mm=8, compactness=1e30)
+    )
+    expected = np.arange(16, dtype=np.int32).reshape(4, 4).repeat(8, axis=0).repeat(8, axis=1)
+    np.testing.assert_array_equal(superpixels, expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (1, 0, 5)])
+def test_an_empty_image_is_refused(shape):
+    with pytest.raises(InputError, match="the image is empty"):
+        compute_superpixels(np.zeros(shape, np.float32), (1.0, 1.0), SuperpixelSettings())
+
+
+def test_a_photo_with_holes_is_refused():
+    photo = np.full((3, 8, 8), 100, np.float32)
+    photo[0, 3, 3] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        compute_superpixels(photo, (1.0, 1.0), SuperpixelSettings(is_photo=True))
+
+
+def test_colours_are_compared_as_scikit_image_has_them():
+    from skimage.color import rgb2lab
+
+    from sfumato._kernel import native
+
+    photo = np.random.default_rng(0).uniform(0, 255, (3, 4096)).astype(np.float32)
+    photo[:, :2] = [[0, 255]] * 3
+    lab = np.empty_like(photo)
+    native.photo_to_lab(photo, lab, 1)
+    np.testing.assert_allclose(lab * 100, rgb2lab(photo / 255, channel_axis=0), atol=0.02)

@@ -161,7 +161,7 @@ def test_a_case_named_like_the_report_is_refused_and_the_others_are_softened(
 
 PEAK = """
 import resource, sys
-import nibabel, scipy.ndimage, skimage.segmentation, skimage.measure, torch
+import nibabel, scipy.ndimage, torch
 import sfumato.workflow.softening, sfumato.cli.main
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 sys.argv = ["sfumato", "soften", *sys.argv[1:]]

@@ -5,17 +5,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from pydantic import Field, field_validator
 from scipy.ndimage import convolve, gaussian_filter
 
-from sfumato.arrays import Image, Label, Probability, Spacing, Superpixels
+from sfumato.arrays import Image, Label, Probability, Spacing
 from sfumato.errors import InputError, unknown_name
-from sfumato.labels.softening import check_label, one_hot, soften_label
+from sfumato.labels.softening import check_label, one_hot, soften_image_label, soften_label
 from sfumato.labels.spacing import check_spacing
-from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels, has_contrast
+from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.settings import Settings
 
 DEFAULT_SIGMA = 0.7
@@ -80,11 +79,6 @@ class SofteningInput:
         check_spacing(self.spacing, self.label.ndim)
         check_label(self.label, self.n_classes)
 
-    @cached_property
-    def superpixel_map(self) -> Superpixels:
-        """The image's superpixels, computed when first asked for."""
-        return compute_superpixels(self.image, self.spacing, self.superpixels)
-
 
 def soften(
     image: Image,
@@ -132,20 +126,16 @@ def soften_not(known: SofteningInput) -> Probability:
 def soften_by_superpixels(known: SofteningInput) -> Probability:
     """Soften where superpixels cross a boundary.
 
-    An image without contrast says nothing about where a boundary runs, neither for nor
-    against the annotation, so its label stays hard.
-
     Source:
         Li et al. 2020, arXiv:2007.08897.
     """
-    if not has_contrast(known.image):
-        return one_hot(known.label, known.n_classes)
-    return soften_label(
+    return soften_image_label(
+        known.image,
         known.label,
-        known.superpixel_map,
         known.spacing,
         known.n_classes,
-        known.softening.scale_mm,
+        known.superpixels,
+        scale_mm=known.softening.scale_mm,
     )
 
 
@@ -155,7 +145,7 @@ def soften_by_distance(known: SofteningInput) -> Probability:
     Source:
         Li et al. 2020, arXiv:2007.08897, equation 1.
     """
-    one_superpixel = np.broadcast_to(np.int32(0), known.label.shape)
+    one_superpixel = np.zeros(known.label.shape, np.int32)
     return soften_label(
         known.label, one_superpixel, known.spacing, known.n_classes, known.softening.scale_mm
     )

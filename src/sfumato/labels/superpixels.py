@@ -1,24 +1,27 @@
 """Split an image into small regions of similar intensity."""
 
-from collections.abc import Iterator
-from itertools import pairwise, product
-from math import prod
-from typing import TypeAlias
+from dataclasses import dataclass
+from math import floor, gcd, isfinite, prod
 
 import numpy as np
-from jaxtyping import Float16
 from pydantic import Field
 
-from sfumato.arrays import Image, Spacing, Superpixels
+from sfumato._kernel import native
+from sfumato.arrays import Image, Mask, RawImage, Spacing, Superpixels
 from sfumato.errors import InputError
 from sfumato.labels.spacing import check_spacing
 from sfumato.settings import Settings
 
-ScaledImage: TypeAlias = Float16[np.ndarray, "channel *space"]
-"""Intensities in about [0, 1]; half precision tells 2000 of them apart and saves memory."""
-
-THICK_SLICE = 1.5
-"""An axis whose spacing exceeds the smallest by this factor is cut into slabs."""
+N_LEVELS = 4096
+"""How many levels intensities are told apart by; superpixels are worked out in whole levels."""
+CORE_TYPES = (np.float32, np.int16, np.uint16, np.uint8)
+"""Intensities that need no copy."""
+N_SAMPLED = 2**15
+"""About how many elements percentiles are taken from where there are more."""
+LARGEST_GAIN = 1e38
+"""Levels for one unit of intensity, at most: what float32 can hold."""
+SEED_JITTER = 0.25
+"""How far seeds are moved at most where superpixels are drawn at random, in superpixel edges."""
 
 
 class SuperpixelSettings(Settings):
@@ -54,38 +57,41 @@ def default_size_mm(spacing: Spacing) -> float:
     return float(n_elements * prod(spacing) ** (1 / len(spacing)))
 
 
-def has_contrast(image: Image) -> bool:
-    """Tell whether any channel holds more than one intensity.
-
-    Examples:
-        >>> has_contrast(np.array([[3, 3, 3]], np.float32))
-        False
-    """
-    return any(bool(channel.min() < channel.max()) for channel in image)
-
-
 def compute_superpixels(
-    image: Image, spacing: Spacing, settings: SuperpixelSettings
+    image: RawImage,
+    spacing: Spacing,
+    settings: SuperpixelSettings,
+    *,
+    where: Mask | None = None,
+    rng: np.random.Generator | None = None,
+    n_threads: int = 1,
 ) -> Superpixels:
     """Group the elements of an image into superpixels with SLIC.
 
     Each channel is scaled by itself to [0, 1] between its 0.5 and 99.5 percentiles, so that
-    none outweighs the others. Distances are in millimetres. An axis much coarser than the
-    finest (thick slices) is cut into slabs about as thick as a superpixel is wide, and
-    superpixels do not cross from one slab to the next.
+    none outweighs the others. Seeds lie on a regular grid in millimetres, `size_mm` apart, one
+    in the middle of every cell, with the mean intensity of the cell. In every round each
+    element joins the nearest of the seeds of its own and the neighbouring cells, then seeds
+    move to the mean of their elements. What is left in small unconnected pieces in the end,
+    less than a quarter of a cell each, joins the superpixel with which it shares most faces.
 
     Args:
         image: Intensities of any scale.
         spacing: Millimetres along each spatial axis.
         settings: How large and how regular superpixels are.
+        where: True where superpixels are wanted; None wants them everywhere.
+        rng: Moves every seed at random, up to a quarter of a superpixel's edge along each
+            axis, so that every call gives other superpixels; None leaves seeds where they are.
+        n_threads: How many threads work; the result does not depend on it.
 
     Returns:
-        The superpixel index of every element. Every superpixel is connected through faces;
-        the same input gives the same superpixels.
+        The superpixel index of every element, -1 where none is wanted. Every superpixel is
+        connected through faces; they are numbered by their first elements. The same input
+        gives the same superpixels.
 
     Raises:
-        InputError: If spacing does not fit the image, the image holds NaN or infinity, or
-            `is_photo` is set for an image that is no colour photograph.
+        InputError: If spacing or `where` do not fit the image, the image holds NaN or infinity,
+            or `is_photo` is set for an image that is no colour photograph.
 
     Source:
         Achanta et al., SLIC superpixels compared to state-of-the-art superpixel
@@ -97,107 +103,133 @@ def compute_superpixels(
         >>> compute_superpixels(image, (1.0, 1.0), SuperpixelSettings(size_mm=4))[0]
         array([0, 0, 0, 0, 1, 1, 1, 1], dtype=int32)
     """
-    from skimage.measure import label as label_connected
+    shape = image.shape[1:]
+    if where is not None and where.shape != shape:
+        raise InputError(
+            f"where must have the image's shape {shape}, got {where.shape};"
+            " make the mask on the image's grid"
+        )
+    seeded = seed(image, spacing, settings, rng)
+    wanted = None if where is None else in_three_axes(np.ascontiguousarray(where)).view(np.uint8)
+    superpixels = np.full(shape, -1, np.int32)
+    n_superpixels = native.compute_superpixels(
+        seeded.image,
+        seeded.settings,
+        wanted,
+        in_three_axes(superpixels),
+        n_threads,
+    )
+    check_finite(n_superpixels)
+    return superpixels
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seeded:
+    """An image as the compiled core takes it.
+
+    Attributes:
+        image: Intensities with three spatial axes.
+        settings: The scale of intensities, the grid of seeds and the weights of distances.
+        has_contrast: Whether any channel holds more than one intensity.
+    """
+
+    image: RawImage
+    settings: native.Superpixels
+    has_contrast: bool
+
+
+def seed(
+    image: RawImage,
+    spacing: Spacing,
+    settings: SuperpixelSettings,
+    rng: np.random.Generator | None = None,
+) -> Seeded:
+    """Lay the grid of seeds over an image.
+
+    Raises:
+        InputError: If spacing does not fit the image, the image is empty or holds NaN or infinity
+            where percentiles are taken, or `is_photo` is set for an image that is no colour
+            photograph.
+    """
     shape = image.shape[1:]
     check_spacing(spacing, len(shape))
-    if not np.isfinite(image).all():
-        raise InputError("the image holds NaN or infinity; replace them by numbers first")
+    if image.size == 0:
+        raise InputError(f"the image is empty (shape {image.shape}); leave it out")
     size_mm = settings.size_mm or default_size_mm(spacing)
-    scaled = _photo_to_lab(image) if settings.is_photo else _scale_channels(image)
-    slabs = list(_slabs(shape, spacing, size_mm))
-    pieces = [_slic(scaled[:, *slab], spacing, size_mm, settings) for slab in slabs]
-    superpixels = np.empty(shape, np.int32)
-    n_superpixels = 0
-    for slab, piece in zip(slabs, pieces, strict=True):
-        superpixels[slab] = piece + n_superpixels
-        n_superpixels += int(piece.max()) + 1
-    # SLIC's own clean-up merges small pieces by a rule that can leave one index in two places.
-    connected = label_connected(superpixels, background=-1, connectivity=1)
-    return np.asarray(connected - 1, np.int32)
+    n_cells = [
+        min(n, max(1, floor(n * step_mm / size_mm + 0.5)))
+        for n, step_mm in zip(shape, spacing, strict=True)
+    ]
+    low, gain = zip(*(_level_scale(channel) for channel in image), strict=True)
+    has_contrast, unit = any(gain), float(N_LEVELS - 1)
+    if settings.is_photo:
+        image, unit = _photo_to_lab(image), (N_LEVELS - 1) / 2  # L*, a*, b*: -1 to 1
+        low, gain = (-1.0,) * 3, (unit,) * 3
+    elif image.dtype not in CORE_TYPES:
+        image = image.astype(np.float32)
+    n_missing = 3 - len(shape)
+    weights = [settings.compactness * unit * step_mm / size_mm for step_mm in spacing]
+    core_settings = native.Superpixels(
+        low=low,
+        gain=gain,
+        n_cells=[1] * n_missing + n_cells,
+        weights=[1.0] * n_missing + weights,
+        n_iterations=settings.n_iterations,
+        shifts=None if rng is None else _random_shifts(shape, n_cells, rng),
+    )
+    volume = image.reshape(len(image), *[1] * n_missing, *shape)
+    return Seeded(
+        image=np.ascontiguousarray(volume), settings=core_settings, has_contrast=has_contrast
+    )
 
 
-def _scale_channels(image: Image) -> ScaledImage:
-    scaled = np.empty(image.shape, np.float16)
-    for channel, result in zip(image, scaled, strict=True):
-        # Percentiles that are intensities of the image, so that a rescaled channel gives the
-        # same bits.
-        low, high = map(float, np.percentile(channel, (0.5, 99.5), method="nearest"))
-        if low == high:  # contrast in less than half a percent of the elements counts too
-            low, high = float(channel.min()), float(channel.max())
-        if low == high:
-            result[:] = 0
-            continue
-        result[:] = np.clip((channel - low) / (high - low), 0, 1)
-    return scaled
+def in_three_axes(array: np.ndarray) -> np.ndarray:
+    """View an image's array as a volume; a flat image is one slice."""
+    return array.reshape(*[1] * (3 - array.ndim), *array.shape)
 
 
-def _photo_to_lab(image: Image) -> ScaledImage:
-    from skimage.color import rgb2lab
+def check_finite(n_superpixels: int) -> None:
+    """Refuse what the compiled core could not make superpixels of.
 
-    if image.shape[0] != 3 or image.min() < 0 or image.max() > 255:
+    Raises:
+        InputError: If the core returned -1: it met NaN or infinity.
+    """
+    if n_superpixels < 0:
+        raise InputError("the image holds NaN or infinity; replace them by numbers first")
+
+
+def _level_scale(channel: np.ndarray) -> tuple[float, float]:
+    """Return the intensity that becomes level 0, and how many levels one unit of it is."""
+    step = max(1, channel.size // N_SAMPLED)
+    while gcd(step, channel.shape[-1]) > 1:  # else all elements would be taken from a few columns
+        step += 1
+    # Percentiles that are intensities of the image: for a rescaled channel, the rescaled ones.
+    low, high = map(float, np.percentile(channel.ravel()[::step], (0.5, 99.5), method="nearest"))
+    if not low < high:  # contrast in less than half a percent of the elements counts too
+        low, high = float(channel.min()), float(channel.max())
+    if not isfinite(low) or not isfinite(high):
+        check_finite(-1)
+    return (low, min((N_LEVELS - 1) / (high - low), LARGEST_GAIN)) if low < high else (low, 0.0)
+
+
+def _photo_to_lab(image: RawImage) -> Image:
+    if image.shape[0] != 3 or not (image.min() >= 0 and image.max() <= 255):
         raise InputError(
             "is_photo needs three channels (red, green, blue) with values from 0 to 255, got"
             f" {image.shape[0]} with values from {image.min():g} to {image.max():g};"
             " set is_photo to false for any other image"
         )
-    lab = rgb2lab(image / np.float32(255), channel_axis=0) / 100
-    return np.asarray(lab, np.float16)
+    photo = image if image.dtype == np.uint8 else image.astype(np.float32)
+    lab = np.empty(image.shape, np.float32)
+    native.photo_to_lab(np.ascontiguousarray(photo).reshape(3, -1), lab.reshape(3, -1), 1)
+    return lab
 
 
-def _is_thick(spacing: Spacing) -> list[bool]:
-    return [step_mm > THICK_SLICE * min(spacing) for step_mm in spacing]
-
-
-def _slabs(shape: tuple[int, ...], spacing: Spacing, size_mm: float) -> Iterator[tuple[slice, ...]]:
-    """Cut every axis with thick slices into pieces about as thick as a superpixel."""
-    pieces = []
-    for n_slices, step_mm, is_thick in zip(shape, spacing, _is_thick(spacing), strict=True):
-        slab_slices = max(1, round(size_mm / step_mm)) if is_thick else n_slices
-        n_slabs = max(1, round(n_slices / slab_slices))
-        edges = [round(i * n_slices / n_slabs) for i in range(n_slabs + 1)]
-        pieces.append([slice(a, b) for a, b in pairwise(edges)])
-    return product(*pieces)
-
-
-def _slic(
-    scaled: ScaledImage, spacing: Spacing, size_mm: float, settings: SuperpixelSettings
-) -> Superpixels:
-    """Run SLIC on a piece of an image whose channels lie in [0, 1]."""
-    from skimage.segmentation import slic
-    from skimage.util import regular_grid
-
-    shape = scaled.shape[1:]
-    # One superpixel across a slab, and across an image that is thinner than a superpixel.
-    n_segments = round(
-        prod(
-            1.0 if is_thick else max(1.0, n * step_mm / size_mm)
-            for n, step_mm, is_thick in zip(shape, spacing, _is_thick(spacing), strict=True)
-        )
-    )
-    if n_segments >= prod(shape):
-        return np.arange(prod(shape), dtype=np.int32).reshape(shape)
-    if n_segments == 1:
-        return np.zeros(shape, np.int32)
-    n_missing = 3 - len(shape)
-    volume = scaled.reshape(-1, *[1] * n_missing, *shape)
-    grid = regular_grid(volume.shape[1:], n_segments)
-    step = max(along.step or 1 for along in grid)
-    value_range = float(scaled.max() - scaled.min()) or 1.0
-    labels = slic(
-        volume,
-        n_segments=n_segments,
-        # scikit-image stretches the values it is given to [0, 1]; a piece of an image has to keep
-        # the scale of the whole.
-        compactness=settings.compactness / value_range,
-        max_num_iter=settings.n_iterations,
-        # Pieces below a quarter of a superpixel join a neighbour. With scikit-image's own half, a
-        # noisy image has so many of them that neighbours grow to tens of superpixels.
-        min_size_factor=0.25,
-        # scikit-image divides distances by the largest seed step in elements, we by the size.
-        spacing=[1.0] * n_missing + [step_mm * step / size_mm for step_mm in spacing],
-        convert2lab=False,
-        start_label=0,
-        channel_axis=0,
-    )
-    return labels.reshape(shape).astype(np.int32)
+def _random_shifts(
+    shape: tuple[int, ...], n_cells: list[int], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw for every seed how many elements it is moved along each of three axes."""
+    shifts = np.zeros((prod(n_cells), 3), np.float32)
+    for axis, (n, m) in enumerate(zip(shape, n_cells, strict=True), start=3 - len(shape)):
+        shifts[:, axis] = rng.uniform(-SEED_JITTER, SEED_JITTER, len(shifts)) * n / m
+    return shifts

@@ -20,8 +20,8 @@ from sfumato.cases.dataset import Dataset
 from sfumato.errors import ConfigError
 from sfumato.image.files import read_probability, write_label, write_probability
 from sfumato.image.geometry import Geometry
-from sfumato.labels.softeners import SOFTENERS, SofteningInput, SofteningSettings
-from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.labels.softeners import SofteningSettings, soften
+from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
 from sfumato.metrics.calibration import boundary_band
 from sfumato.report.figures import softening_figure
 from sfumato.report.page import Cell, Picture, Section, Table
@@ -110,19 +110,21 @@ def soft_label_section(test: Dataset, folder: Path, superpixels: SuperpixelSetti
         truth = _truth(folder, case.id)
         band = boundary_band(case.label, case.geometry.spacing, BAND_MM)
         for method in METHODS:
-            known = SofteningInput(
-                image=case.image,
-                label=case.label,
-                spacing=case.geometry.spacing,
-                n_classes=len(CLASS_NAMES),
-                softening=SofteningSettings(method=method),
-                superpixels=superpixels,
+            soft_label = soften(
+                case.image,
+                case.label,
+                case.geometry.spacing,
+                len(CLASS_NAMES),
+                SofteningSettings(method=method),
+                superpixels,
             )
-            soft_label = SOFTENERS[method](known)
             distances[method].append(_distance(soft_label, truth, band))
             if method == "superpixel" and number % 5 == 2:
                 picture = softening_figure(
-                    case, soft_label, test.classes, superpixels=known.superpixel_map
+                    case,
+                    soft_label,
+                    test.classes,
+                    superpixels=compute_superpixels(case.image, case.geometry.spacing, superpixels),
                 )
                 pictures.append(
                     Picture(

@@ -13,8 +13,8 @@ from sfumato.cases.dataset import Dataset
 from sfumato.config import save_config
 from sfumato.errors import CaseError, DatasetError, SfumatoError
 from sfumato.image.files import write_probability
-from sfumato.labels.softeners import SOFTENERS, SofteningInput, SofteningSettings
-from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.labels.softeners import SofteningSettings, soften
+from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
 from sfumato.report.figures import softening_figure
 from sfumato.settings import Settings
 from sfumato.storage import atomic_path, write_text
@@ -127,17 +127,21 @@ def _soften_case(case: Case, dataset: Dataset, config: SofteningConfig, out: Pat
         raise CaseError(
             case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
         )
-    known = SofteningInput(
-        image=case.image,
-        label=case.label,
-        spacing=case.geometry.spacing,
-        n_classes=len(dataset.classes),
-        softening=config.softening,
-        superpixels=config.superpixels,
+    spacing = case.geometry.spacing
+    soft_label = soften(
+        case.image,
+        case.label,
+        spacing,
+        len(dataset.classes),
+        config.softening,
+        config.superpixels,
     )
-    soft_label = SOFTENERS[config.softening.method](known)
     write_probability(out / f"{case.id}.nii.gz", soft_label, case.geometry, dataset.classes.names)
-    superpixels = known.superpixel_map if config.softening.method == "superpixel" else None
+    superpixels = (
+        compute_superpixels(case.image, spacing, config.superpixels)
+        if config.softening.method == "superpixel"
+        else None
+    )
     picture = softening_figure(
         case, soft_label, dataset.classes, superpixels=superpixels, title=case.id
     )

@@ -1,0 +1,74 @@
+// The grid of cells in which superpixels are seeded.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace sfumato {
+
+constexpr int N_AXES = 3;  // a flat image has one element along the first axis
+constexpr int N_NEAR = 27; // a cell and its neighbours, in order of their indices
+
+constexpr int N_LANES = 16;  // elements that are worked on at once, see lanes.hpp
+
+using Index3 = std::array<std::int64_t, N_AXES>;
+
+// Elements 0 … n-1 of an axis, cut into cells that differ by one element at most.
+struct Axis {
+    std::int64_t n = 1;
+    std::int64_t n_cells = 1;
+
+    std::int64_t edge(std::int64_t cell) const { return cell * n / n_cells; }
+    std::int64_t cell_of(std::int64_t element) const { return ((element + 1) * n_cells - 1) / n; }
+    std::int64_t largest_cell() const { return (n + n_cells - 1) / n_cells; }
+};
+
+struct Grid {
+    std::array<Axis, N_AXES> axes;
+
+    std::int64_t n_elements() const { return axes[0].n * axes[1].n * axes[2].n; }
+    std::int64_t n_cells() const { return axes[0].n_cells * axes[1].n_cells * axes[2].n_cells; }
+
+    std::int64_t element(const Index3& at) const {
+        return (at[0] * axes[1].n + at[1]) * axes[2].n + at[2];
+    }
+
+    std::int64_t cell(const Index3& at) const {
+        return (at[0] * axes[1].n_cells + at[1]) * axes[2].n_cells + at[2];
+    }
+
+    Index3 place(std::int64_t cell) const {
+        const std::int64_t row = cell / axes[2].n_cells;
+        return {row / axes[1].n_cells, row % axes[1].n_cells, cell % axes[2].n_cells};
+    }
+
+    // The neighbour of a cell in one of the 27 directions (13 is the cell itself), or -1 outside.
+    std::int64_t near(const Index3& place, int direction) const {
+        const Index3 at = {place[0] + direction / 9 - 1, place[1] + direction / 3 % 3 - 1,
+                           place[2] + direction % 3 - 1};
+        for (int axis = 0; axis < N_AXES; ++axis)
+            if (at[axis] < 0 || at[axis] >= axes[axis].n_cells) return -1;
+        return cell(at);
+    }
+};
+
+// Some cells of the grid, side by side, as elements.
+struct Box {
+    Index3 first;
+    Index3 n;
+
+    Box(const Grid& grid, const Index3& first_cell, std::int64_t n_cells) {
+        for (int axis = 0; axis < N_AXES; ++axis) {
+            const Axis& along = grid.axes[axis];
+            first[axis] = along.edge(first_cell[axis]);
+            n[axis] = along.edge(std::min(first_cell[axis] + n_cells, along.n_cells)) - first[axis];
+        }
+    }
+
+    Box(const Grid& grid, std::int64_t cell) : Box(grid, grid.place(cell), 1) {}
+
+    std::int64_t size() const { return n[0] * n[1] * n[2]; }
+};
+
+}  // namespace sfumato

@@ -1,0 +1,251 @@
+// What Python calls. Arrays come in as they are; results go to arrays that the caller made.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+
+#include "boundary.hpp"
+#include "colour.hpp"
+#include "connect.hpp"
+#include "slic.hpp"
+#include "soften.hpp"
+#include "tiles.hpp"
+
+namespace nb = nanobind;
+using namespace sfumato;
+
+namespace {
+
+template <typename T, int N>
+using Input = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <typename T, int N>
+using Output = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+using Image = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+struct Superpixels {
+    std::vector<float> low, gain;
+    std::array<std::int64_t, N_AXES> n_cells;
+    std::array<float, N_AXES> weights;
+    int n_iterations;
+    std::optional<Input<float, 2>> shifts;
+};
+
+ImageView view(const Image& image, const Superpixels& settings) {
+    ImageView result;
+    result.values = image.data();
+    if (image.dtype() == nb::dtype<float>()) result.type = ImageView::Type::float32;
+    else if (image.dtype() == nb::dtype<std::int16_t>()) result.type = ImageView::Type::int16;
+    else if (image.dtype() == nb::dtype<std::uint16_t>()) result.type = ImageView::Type::uint16;
+    else if (image.dtype() == nb::dtype<std::uint8_t>()) result.type = ImageView::Type::uint8;
+    else throw nb::type_error("image must be float32, int16, uint16 or uint8");
+    result.n_channels = static_cast<int>(image.shape(0));
+    result.low = settings.low.data();
+    result.gain = settings.gain.data();
+    return result;
+}
+
+void require(bool is_true, const char* message) {
+    if (!is_true) throw nb::value_error(message);
+}
+
+template <typename A, typename B>
+bool have_same_space(const A& a, const B& b) {
+    for (int axis = 1; axis <= N_AXES; ++axis)
+        if (a.shape(a.ndim() - axis) != b.shape(b.ndim() - axis)) return false;
+    return true;
+}
+
+void check(const Image& image, const Superpixels& settings) {
+    require(image.size() > 0, "image must not be empty");
+    require(settings.low.size() == image.shape(0) && settings.gain.size() == image.shape(0),
+            "low and gain must have one number for each channel");
+    std::int64_t n_cells = 1;
+    for (int axis = 0; axis < N_AXES; ++axis) {
+        const std::int64_t n = settings.n_cells[axis];
+        require(n >= 1 && n <= static_cast<std::int64_t>(image.shape(axis + 1)),
+                "n_cells must be from 1 to the elements of each axis");
+        n_cells *= n;
+    }
+    require(!settings.shifts || (settings.shifts->shape(1) == N_AXES &&
+                                 static_cast<std::int64_t>(settings.shifts->shape(0)) == n_cells),
+            "shifts must have a row for each cell");
+}
+
+template <typename L, typename P>
+void check_label(const L& label, const P& probability) {
+    require(label.size() > 0, "label must not be empty");
+    require(have_same_space(label, probability), "probability must have the label's shape");
+    require(probability.shape(0) <= 256, "there are at most 256 classes");
+    const std::uint8_t* const end = label.data() + label.size();
+    require(*std::max_element(label.data(), end) < probability.shape(0),
+            "label must hold classes that probability has");
+}
+
+Grid grid_of(const Image& image, const Superpixels& settings) {
+    Grid grid;
+    for (int axis = 0; axis < N_AXES; ++axis)
+        grid.axes[axis] = {static_cast<std::int64_t>(image.shape(axis + 1)), settings.n_cells[axis]};
+    return grid;
+}
+
+// Returns the number of superpixels, or -1 if an intensity is NaN or infinite.
+std::int64_t segment(const Grid& grid, const ImageView& image, const Superpixels& settings,
+                     std::vector<std::int64_t> cells, const std::uint8_t* where,
+                     std::int32_t* superpixels, Team& team) {
+    Tiles tiles(grid, image.n_channels, std::move(cells));
+    if (!tiles.read(image, where, team)) return -1;
+    run_slic(tiles,
+             {settings.weights, settings.n_iterations,
+              settings.shifts ? settings.shifts->data() : nullptr},
+             team);
+    return number_superpixels(tiles, superpixels, team);
+}
+
+std::vector<std::int64_t> all_cells(const Grid& grid) {
+    std::vector<std::int64_t> cells(grid.n_cells());
+    std::iota(cells.begin(), cells.end(), 0);
+    return cells;
+}
+
+std::int64_t compute_superpixels(const Image& image, const Superpixels& settings,
+                                 const std::optional<Input<std::uint8_t, 3>>& where,
+                                 const Output<std::int32_t, 3>& superpixels, int n_threads) {
+    const ImageView values = view(image, settings);
+    check(image, settings);
+    require(have_same_space(image, superpixels) && (!where || have_same_space(image, *where)),
+            "where and superpixels must have the image's shape");
+    const nb::gil_scoped_release release;
+    Team team(n_threads);
+    const Grid grid = grid_of(image, settings);
+    return segment(grid, values, settings, all_cells(grid), where ? where->data() : nullptr,
+                   superpixels.data(), team);
+}
+
+// Boxes of 2×2×2 cells that hold one of the given cells: distances are best found in larger boxes than
+// superpixels are.
+std::vector<Box> boxes_with(const Grid& grid, const std::vector<std::int64_t>& cells) {
+    Grid coarse = grid;
+    for (Axis& axis : coarse.axes) axis.n_cells = (axis.n_cells + 1) / 2;
+    std::vector<std::uint8_t> is_wanted(coarse.n_cells());
+    for (const std::int64_t cell : cells) {
+        const Index3 at = grid.place(cell);
+        is_wanted[coarse.cell({at[0] / 2, at[1] / 2, at[2] / 2})] = 1;
+    }
+    std::vector<Box> boxes;
+    for (std::int64_t i = 0; i < coarse.n_cells(); ++i) {
+        if (!is_wanted[i]) continue;
+        const Index3 at = coarse.place(i);
+        boxes.emplace_back(grid, Index3{2 * at[0], 2 * at[1], 2 * at[2]}, 2);
+    }
+    return boxes;
+}
+
+std::int64_t soften_image_label(const Image& image, const Superpixels& settings,
+                                const Input<std::uint8_t, 3>& label,
+                                const std::array<float, N_AXES>& spacing, float scale_mm,
+                                const Output<float, 4>& probability, int n_threads) {
+    const ImageView values = view(image, settings);
+    check(image, settings);
+    require(have_same_space(image, label), "label must have the image's shape");
+    check_label(label, probability);
+    const nb::gil_scoped_release release;
+    Team team(n_threads);
+    const Grid grid = grid_of(image, settings);
+    write_one_hot(grid, label.data(), probability.data(), team);
+    const std::vector<std::int64_t> cells = cells_near_boundary(grid, label.data(), team);
+    const std::vector<Box> boxes = boxes_with(grid, cells);
+    // Not initialised: of an image, only the surroundings of a boundary are ever touched.
+    const std::unique_ptr<std::int32_t[]> superpixels(new std::int32_t[grid.n_elements()]);
+    team.share(boxes.size(), [&](std::int64_t first, std::int64_t end, int) {
+        for (std::int64_t i = first; i < end; ++i)
+            for (std::int64_t z = 0; z < boxes[i].n[0]; ++z)
+                for (std::int64_t y = 0; y < boxes[i].n[1]; ++y) {
+                    const Index3& at = boxes[i].first;
+                    std::fill_n(superpixels.get() + grid.element({at[0] + z, at[1] + y, at[2]}),
+                                boxes[i].n[2], -1);
+                }
+    });
+    const std::int64_t n = segment(grid, values, settings, cells, nullptr, superpixels.get(), team);
+    if (n < 0) return n;
+    const LabelView hard{label.data(), static_cast<int>(probability.shape(0)), spacing, scale_mm};
+    soften(grid, hard, boxes, superpixels.get(), n, probability.data(), team);
+    return n;
+}
+
+void soften_label(const Input<std::uint8_t, 3>& label, const Input<std::int32_t, 3>& superpixels,
+                  std::int64_t n_superpixels, const std::array<float, N_AXES>& spacing,
+                  float scale_mm, const Output<float, 4>& probability, int n_threads) {
+    check_label(label, probability);
+    require(have_same_space(label, superpixels), "superpixels must have the label's shape");
+    const std::int32_t* const end = superpixels.data() + superpixels.size();
+    require(*std::max_element(superpixels.data(), end) < n_superpixels,
+            "n_superpixels must be more than every superpixel's index");
+    const nb::gil_scoped_release release;
+    Team team(n_threads);
+    Grid grid;
+    const std::int64_t edge = label.shape(0) > 1 ? 8 : 16;
+    for (int axis = 0; axis < N_AXES; ++axis) {
+        const auto n = static_cast<std::int64_t>(label.shape(axis));
+        grid.axes[axis] = {n, (n + edge - 1) / edge};
+    }
+    write_one_hot(grid, label.data(), probability.data(), team);
+    const LabelView hard{label.data(), static_cast<int>(probability.shape(0)), spacing, scale_mm};
+    soften(grid, hard, boxes_with(grid, all_cells(grid)), superpixels.data(), n_superpixels,
+           probability.data(), team);
+}
+
+void measure_distance(const Input<std::uint8_t, 3>& label, int wanted,
+                      const std::array<float, N_AXES>& spacing, const Output<float, 3>& distance,
+                      int n_threads) {
+    require(label.size() > 0, "label must not be empty");
+    require(have_same_space(label, distance), "distance must have the label's shape");
+    const nb::gil_scoped_release release;
+    Team team(n_threads);
+    const Index3 shape = {static_cast<std::int64_t>(label.shape(0)),
+                          static_cast<std::int64_t>(label.shape(1)),
+                          static_cast<std::int64_t>(label.shape(2))};
+    distance_to_class(label.data(), static_cast<std::uint8_t>(wanted), shape, spacing,
+                      distance.data(), team);
+}
+
+template <typename T>
+void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab, int n_threads) {
+    require(photo.shape(0) == 3 && lab.shape(0) == 3 && photo.shape(1) == lab.shape(1),
+            "photo and lab must have three rows of the same length");
+    const nb::gil_scoped_release release;
+    Team team(n_threads);
+    photo_to_lab(photo.data(), static_cast<std::int64_t>(photo.shape(1)), lab.data(), team);
+}
+
+}  // namespace
+
+NB_MODULE(native, module) {
+    nb::class_<Superpixels>(module, "Superpixels")
+        .def(nb::init<std::vector<float>, std::vector<float>, std::array<std::int64_t, N_AXES>,
+                      std::array<float, N_AXES>, int, std::optional<Input<float, 2>>>(),
+             nb::kw_only(), nb::arg("low"), nb::arg("gain"), nb::arg("n_cells"), nb::arg("weights"),
+             nb::arg("n_iterations"), nb::arg("shifts").none());
+    module.def("compute_superpixels", &compute_superpixels, nb::arg("image").noconvert(),
+               nb::arg("settings"), nb::arg("where").noconvert().none(),
+               nb::arg("superpixels").noconvert(), nb::arg("n_threads"));
+    module.def("soften_image_label", &soften_image_label, nb::arg("image").noconvert(),
+               nb::arg("settings"), nb::arg("label").noconvert(), nb::arg("spacing"),
+               nb::arg("scale_mm"), nb::arg("probability").noconvert(), nb::arg("n_threads"));
+    module.def("soften_label", &soften_label, nb::arg("label").noconvert(),
+               nb::arg("superpixels").noconvert(), nb::arg("n_superpixels"), nb::arg("spacing"),
+               nb::arg("scale_mm"), nb::arg("probability").noconvert(), nb::arg("n_threads"));
+    module.def("photo_to_lab", &convert_photo<float>, nb::arg("photo").noconvert(),
+               nb::arg("lab").noconvert(), nb::arg("n_threads"));
+    module.def("photo_to_lab", &convert_photo<std::uint8_t>, nb::arg("photo").noconvert(),
+               nb::arg("lab").noconvert(), nb::arg("n_threads"));
+    module.def("distance_to_class", &measure_distance, nb::arg("label").noconvert(),
+               nb::arg("wanted"), nb::arg("spacing"), nb::arg("distance").noconvert(),
+               nb::arg("n_threads"));
+}
