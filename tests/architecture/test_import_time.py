@@ -40,6 +40,6 @@ def test_help_of_a_command_takes_less_than_seven_tenths_of_a_second(command: str
 def test_importing_the_package_or_its_command_line_loads_nothing_heavy(imported: str) -> None:
     code = f"import {imported}, sys; print(*sys.modules, sep='\\n')"
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8"
     )
     assert not HEAVY & set(result.stdout.split())

@@ -67,7 +67,7 @@ def start_process(*arguments: object) -> subprocess.Popen[str]:
         [sys.executable, "-m", "sfumato", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         # Where tests run in the background, the shell has them ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

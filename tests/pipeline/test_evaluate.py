@@ -76,7 +76,7 @@ def test_a_folder_of_label_files_serves_as_references(
 ) -> None:
     outcome = sfumato("evaluate", flat_data / "labels", segmented, "--out", tmp_path / "out")
     assert outcome.code == 0
-    with (tmp_path / "out" / "metrics.csv").open() as file:
+    with (tmp_path / "out" / "metrics.csv").open(encoding="utf-8") as file:
         assert len({row["case"] for row in csv.DictReader(file)}) == 10
 
 

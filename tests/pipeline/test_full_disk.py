@@ -24,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         if os.geteuid() != 0:
             pytest.skip("a small disk can only be mounted by root")
         command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", place]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         if result.returncode:
             pytest.skip(f"no small disk can be mounted here: {result.stderr.strip()}")
         places.append(place)

@@ -186,7 +186,7 @@ def test_softening_needs_less_memory_than_ten_images(tmp_path: Path) -> None:
         path = tmp_path / "data" / folder / "ball.nii.gz"
         nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
     command = [sys.executable, "-c", PEAK, tmp_path / "data", "--out", tmp_path / "soft"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     peak_bytes = int(result.stdout.rpartition("PEAK")[2])
     assert peak_bytes < 10 * 4 * edge**3
     assert (tmp_path / "soft" / "ball.nii.gz").exists()

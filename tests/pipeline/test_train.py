@@ -40,7 +40,7 @@ def test_the_metrics_have_the_structure_that_others_rely_on(volume_run: Path) ->
     for case in metrics["cases"]:
         assert set(case) == {"case", "shell [outer]", "core", "mean"} | CALIBRATION
         assert set(case["core"]) == METRICS
-    with (volume_run / "evaluation" / "metrics.csv").open() as file:
+    with (volume_run / "evaluation" / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == {"case", "class", "metric", "value"}
 
@@ -118,7 +118,7 @@ def test_weights_are_finite_numbers(volume_run: Path) -> None:
 def test_folds_are_those_of_scikit_learn_over_groups(
     sfumato: Callable, quick_flat: tuple, rater_data: Path, tmp_path: Path, k: int, n: int
 ) -> None:
-    with (rater_data / "cases.csv").open() as file:
+    with (rater_data / "cases.csv").open(encoding="utf-8") as file:
         group_of = {row["case"]: row["group"] for row in csv.DictReader(file)}
     groups = sorted(set(group_of.values()))
     assert len(groups) < len(group_of)
