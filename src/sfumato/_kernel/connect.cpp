@@ -103,7 +103,7 @@ class Pieces {
     void for_each_row(const Work& work) {
         team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int) {
             for (std::int64_t tile = first; tile < end; ++tile) {
-                const Box box(grid_, tiles_.cells[tile]);
+                const Box& box = tiles_.boxes[tile];
                 const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
                 for (std::int64_t z = 0; z < box.n[0]; ++z)
                     for (std::int64_t y = 0; y < box.n[1]; ++y)
@@ -134,7 +134,7 @@ class Pieces {
     }
 
     std::int32_t find_within(std::int64_t tile, Sets& sets) {
-        const Box box(grid_, tiles_.cells[tile]);
+        const Box& box = tiles_.boxes[tile];
         const std::int64_t width = box.n[2], n_in_plane = box.n[1] * width;
         const std::int64_t stride = Tiles::padded(n_in_plane);
         const std::uint8_t* choice = tiles_.choice.data() + tiles_.offsets[tile];
@@ -197,7 +197,7 @@ class Pieces {
     // Call work(element, neighbour) for all faces between a tile and the next along an axis.
     template <typename Work>
     void for_each_face(std::int64_t tile, std::int64_t next, int axis, const Work& work) const {
-        const Box box(grid_, tiles_.cells[tile]), next_box(grid_, tiles_.cells[next]);
+        const Box &box = tiles_.boxes[tile], &next_box = tiles_.boxes[next];
         const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
         const std::int64_t next_stride = Tiles::padded(next_box.n[1] * next_box.n[2]);
         Index3 n = box.n;
@@ -267,7 +267,7 @@ class Pieces {
                 if (is_small[roots_[b]]) add(faces[thread], roots_[b], roots_[a]);
             };
             for (std::int64_t tile = begin; tile < end; ++tile) {
-                const Box box(grid_, tiles_.cells[tile]);
+                const Box& box = tiles_.boxes[tile];
                 const std::int64_t width = box.n[2], stride = Tiles::padded(box.n[1] * width);
                 for (std::int64_t z = 0; is_wanted[tile] && z < box.n[0]; ++z)
                     for (std::int64_t y = 0; y < box.n[1]; ++y) {

@@ -51,6 +51,7 @@ static inline Floats operator-(Floats a, Floats b) { return each<Floats>([&](int
 static inline Floats operator*(Floats a, Floats b) { return each<Floats>([&](int i) { return a[i] * b[i]; }); }
 static inline Ints operator<(Floats a, Floats b) { return each<Ints>([&](int i) { return a[i] < b[i] ? -1 : 0; }); }
 static inline Ints operator<=(Floats a, Floats b) { return each<Ints>([&](int i) { return a[i] <= b[i] ? -1 : 0; }); }
+static inline Ints operator<(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] < b[i] ? -1 : 0; }); }
 static inline Ints operator==(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] == b[i] ? -1 : 0; }); }
 static inline Ints operator&(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] & b[i]; }); }
 static inline Ints operator+(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] + b[i]; }); }
@@ -77,6 +78,21 @@ static inline Lanes load(const T* from) {
 template <typename Lanes, typename T>
 static inline void store(T* to, const Lanes& lanes) {
     std::memcpy(to, &lanes, sizeof lanes);
+}
+
+// The numbers' bits.
+static inline Ints to_bits(Floats values) {
+    Ints bits;
+    std::memcpy(&bits, &values, sizeof bits);
+    return bits;
+}
+
+static inline std::int32_t lowest(Ints values) {
+    std::int32_t lanes[N_LANES];
+    store(lanes, values);
+    std::int32_t least = lanes[0];
+    for (int i = 1; i < N_LANES; ++i) least = lanes[i] < least ? lanes[i] : least;
+    return least;
 }
 
 }  // namespace sfumato

@@ -1,6 +1,8 @@
 #include "slic.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <vector>
 
 #include "assign.hpp"
@@ -14,130 +16,130 @@ class Slic {
   public:
     Slic(Tiles& tiles, const SlicSettings& settings, Team& team)
         : tiles_(tiles), settings_(settings), team_(team), n_channels_(tiles.n_channels),
-          n_values_(N_AXES + n_channels_), near_(tiles.n()), centres_(tiles.n() * n_values_),
-          has_moved_(tiles.n(), 1), sums_(tiles.n() * N_NEAR),
-          level_sums_(tiles.n() * N_NEAR * n_channels_),
+          n_values_(N_AXES + n_channels_), n_sums_(N_PLACE_SUMS + n_channels_), near_(tiles.n()),
+          centres_(tiles.n() * n_values_), has_moved_(tiles.n(), 1),
+          sums_(new std::atomic<std::int64_t>[tiles.n() * n_sums_]),
           scratch_(team.n_threads(),
                    Scratch(tiles.grid.axes[1].largest_cell() * tiles.grid.axes[2].largest_cell(),
                            tiles.grid.axes[0].largest_cell() == 1, tiles.n_channels)) {}
 
     void run() {
-        find_neighbours();
-        place_seeds();
+        for_each_tile([&](std::int64_t tile, int) {
+            find_neighbours(tile);
+            place_seed(tile);
+        });
+        AssignTile* const assign_tile = choose_assign_tile();
         for (int i = 0; i < settings_.n_iterations; ++i) {
-            if (i > 0) move_centres();
-            assign();
+            if (i > 0) for_each_tile([&](std::int64_t tile, int) { move_centre(tile); });
+            for_each_tile([&](std::int64_t tile, int thread) {
+                assign(tile, assign_tile, scratch_[thread]);
+            });
         }
     }
 
   private:
-    void find_neighbours() {
-        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int) {
-            for (std::int64_t tile = first; tile < end; ++tile) {
-                const Index3 place = tiles_.grid.place(tiles_.cells[tile]);
-                for (int i = 0; i < N_NEAR; ++i) {
-                    const std::int64_t cell = tiles_.grid.near(place, i);
-                    near_[tile][i] = cell < 0 ? -1 : tiles_.tile_of_cell[cell];
-                }
-            }
+    template <typename Work>
+    void for_each_tile(const Work& work) {
+        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int thread) {
+            for (std::int64_t tile = first; tile < end; ++tile) work(tile, thread);
         });
+    }
+
+    void find_neighbours(std::int64_t tile) {
+        const Index3 place = tiles_.grid.place(tiles_.cells[tile]);
+        for (int i = 0; i < N_NEAR; ++i) {
+            const std::int64_t cell = tiles_.grid.near(place, i);
+            near_[tile][i] = cell < 0 ? -1 : tiles_.tile_of_cell[cell];
+        }
     }
 
     // A seed lies in the middle of its cell, shifted where that was asked for, and has the cell's
-    // mean intensity.
-    void place_seeds() {
-        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int) {
-            for (std::int64_t tile = first; tile < end; ++tile) {
-                const std::int64_t cell = tiles_.cells[tile];
-                const Box box(tiles_.grid, cell);
-                float* centre = centres_.data() + tile * n_values_;
-                for (int axis = 0; axis < N_AXES; ++axis) {
-                    centre[axis] = static_cast<float>(box.first[axis]) +
-                                   static_cast<float>(box.n[axis] - 1) * 0.5f;
-                    if (settings_.shifts) centre[axis] += settings_.shifts[cell * N_AXES + axis];
+    // mean intensity. At first, every element has chosen its own cell's.
+    void place_seed(std::int64_t tile) {
+        const Box& box = tiles_.boxes[tile];
+        float* const centre = centres_.data() + tile * n_values_;
+        for (int axis = 0; axis < N_AXES; ++axis) {
+            centre[axis] = static_cast<float>(box.first[axis]) +
+                           static_cast<float>(box.n[axis] - 1) * 0.5f;
+            if (settings_.shifts)
+                centre[axis] += settings_.shifts[tiles_.cells[tile] * N_AXES + axis];
+        }
+        const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
+        const std::int16_t* levels = tiles_.levels.data() + tiles_.offsets[tile] * n_channels_;
+        const std::uint8_t* choice = tiles_.choice.data() + tiles_.offsets[tile];
+        std::atomic<std::int64_t>* const sums = sums_.get() + tile * n_sums_;
+        std::array<std::int64_t, N_PLACE_SUMS> place = {};
+        for (std::int64_t z = 0; z < box.n[0]; ++z)
+            for (std::int64_t y = 0; y < box.n[1]; ++y) {
+                const std::uint8_t* const row = choice + z * stride + y * box.n[2];
+                std::int64_t n = 0, x_sum = 0;
+                for (std::int64_t x = 0; x < box.n[2]; ++x) {
+                    n += row[x] != NOWHERE;
+                    x_sum += row[x] != NOWHERE ? x : 0;
                 }
-                const std::int64_t n_in_plane = box.n[1] * box.n[2];
-                const std::int64_t stride = Tiles::padded(n_in_plane);
-                const std::int16_t* levels =
-                    tiles_.levels.data() + tiles_.offsets[tile] * n_channels_;
-                for (int c = 0; c < n_channels_; ++c) {
-                    std::int64_t sum = 0;
-                    for (std::int64_t z = 0; z < box.n[0]; ++z) {
-                        const std::int16_t* plane = levels + (z * n_channels_ + c) * stride;
-                        std::int64_t plane_sum = 0;
-                        for (std::int64_t i = 0; i < n_in_plane; ++i) plane_sum += plane[i];
-                        sum += plane_sum;
-                    }
-                    centre[N_AXES + c] = mean(sum, box.size());
-                }
+                place[0] += n;
+                place[1] += n * (box.first[0] + z);
+                place[2] += n * (box.first[1] + y);
+                place[3] += n * box.first[2] + x_sum;
             }
-        });
-    }
-
-    void assign() {
-        AssignTile* const assign_tile = choose_assign_tile();
-        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int thread) {
-            for (std::int64_t tile = first; tile < end; ++tile) {
-                // With the same centres as before, every element would choose as before.
-                bool is_new = false;
-                Assignment task{Box(tiles_.grid, tiles_.cells[tile]),
-                                tiles_.levels.data() + tiles_.offsets[tile] * n_channels_,
-                                tiles_.ranges.data() + tiles_.first_range[tile],
-                                tiles_.choice.data() + tiles_.offsets[tile],
-                                n_channels_,
-                                settings_.weights,
-                                {},
-                                sums_.data() + tile * N_NEAR,
-                                level_sums_.data() + tile * N_NEAR * n_channels_};
-                for (int i = 0; i < N_NEAR; ++i) {
-                    const std::int64_t near = near_[tile][i];
-                    if (near < 0) continue;
-                    task.centres[i] = centres_.data() + near * n_values_;
-                    is_new |= has_moved_[near] != 0;
+        for (int i = 0; i < N_PLACE_SUMS; ++i) sums[i].store(place[i], std::memory_order_relaxed);
+        for (int c = 0; c < n_channels_; ++c) {
+            std::int64_t sum = 0, chosen_sum = 0;
+            for (std::int64_t z = 0; z < box.n[0]; ++z) {
+                const std::int16_t* const plane = levels + (z * n_channels_ + c) * stride;
+                const std::uint8_t* const slots = choice + z * stride;
+                std::int64_t plane_sum = 0, plane_chosen = 0;
+                for (std::int64_t i = 0; i < box.n[1] * box.n[2]; ++i) {
+                    plane_sum += plane[i];
+                    plane_chosen += slots[i] != NOWHERE ? plane[i] : 0;
                 }
-                if (!is_new) continue;
-                std::fill_n(task.sums, N_NEAR, Sums());
-                std::fill_n(task.level_sums, N_NEAR * n_channels_, 0);
-                assign_tile(task, scratch_[thread]);
+                sum += plane_sum;
+                chosen_sum += plane_chosen;
             }
-        });
+            centre[N_AXES + c] = mean(sum, box.size());
+            sums[N_PLACE_SUMS + c].store(chosen_sum, std::memory_order_relaxed);
+        }
     }
 
-    void move_centres() {
-        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int) {
-            std::vector<std::int64_t> total(n_channels_);
-            for (std::int64_t tile = first; tile < end; ++tile)
-                has_moved_[tile] = move_centre(tile, total);
-        });
-    }
-
-    bool move_centre(std::int64_t tile, std::vector<std::int64_t>& level_total) {
-        Sums total;
-        std::fill(level_total.begin(), level_total.end(), 0);
+    void assign(std::int64_t tile, AssignTile* assign_tile, Scratch& scratch) {
+        Assignment task{tiles_.boxes[tile],
+                        tiles_.levels.data() + tiles_.offsets[tile] * n_channels_,
+                        tiles_.ranges.data() + tiles_.first_range[tile],
+                        tiles_.choice.data() + tiles_.offsets[tile],
+                        n_channels_,
+                        settings_.weights,
+                        {},
+                        scratch.changes.data()};
+        // With the same centres as before, every element would choose as before.
+        bool is_new = false;
         for (int i = 0; i < N_NEAR; ++i) {
             const std::int64_t near = near_[tile][i];
             if (near < 0) continue;
-            // Seen from the neighbour, this tile lies in the opposite direction.
-            const std::int64_t entry = near * N_NEAR + (N_NEAR - 1 - i);
-            const Sums& part = sums_[entry];
-            if (part.n == 0) continue;
-            const Box box(tiles_.grid, tiles_.cells[near]);
-            total.n += part.n;
-            for (int axis = 0; axis < N_AXES; ++axis)
-                total.place[axis] += part.place[axis] + part.n * box.first[axis];
-            for (int c = 0; c < n_channels_; ++c)
-                level_total[c] += level_sums_[entry * n_channels_ + c];
+            task.centres[i] = centres_.data() + near * n_values_;
+            is_new |= has_moved_[near] != 0;
         }
-        if (total.n == 0) return false;
-        float* centre = centres_.data() + tile * n_values_;
-        bool has_moved = false;
-        const auto set = [&](int i, float value) {
-            has_moved |= centre[i] != value;
+        if (!is_new) return;
+        const std::uint32_t changed = assign_tile(task, scratch);
+        for (int i = 0; i < N_NEAR; ++i) {
+            if (!(changed >> i & 1)) continue;
+            std::atomic<std::int64_t>* const sums = sums_.get() + near_[tile][i] * n_sums_;
+            std::int64_t* const changes = scratch.changes.data() + i * n_sums_;
+            for (int j = 0; j < n_sums_; ++j)
+                sums[j].fetch_add(changes[j], std::memory_order_relaxed);
+            std::fill_n(changes, n_sums_, 0);
+        }
+    }
+
+    void move_centre(std::int64_t tile) {
+        const std::atomic<std::int64_t>* const sums = sums_.get() + tile * n_sums_;
+        float* const centre = centres_.data() + tile * n_values_;
+        const std::int64_t n = sums[0];
+        has_moved_[tile] = 0;
+        for (int i = 0; n > 0 && i < n_values_; ++i) {
+            const float value = mean(sums[i + 1], n);
+            has_moved_[tile] |= centre[i] != value;
             centre[i] = value;
-        };
-        for (int axis = 0; axis < N_AXES; ++axis) set(axis, mean(total.place[axis], total.n));
-        for (int c = 0; c < n_channels_; ++c) set(N_AXES + c, mean(level_total[c], total.n));
-        return has_moved;
+        }
     }
 
     static float mean(std::int64_t sum, std::int64_t n) {
@@ -147,12 +149,11 @@ class Slic {
     Tiles& tiles_;
     const SlicSettings& settings_;
     Team& team_;
-    const int n_channels_, n_values_;
+    const int n_channels_, n_values_, n_sums_;
     std::vector<std::array<std::int64_t, N_NEAR>> near_;  // the tile in every direction, or -1
     std::vector<float> centres_;                          // for each tile: place, levels
     std::vector<std::uint8_t> has_moved_;
-    std::vector<Sums> sums_;                              // tile, direction
-    std::vector<std::int64_t> level_sums_;                // tile, direction, channel
+    std::unique_ptr<std::atomic<std::int64_t>[]> sums_;   // of the elements that chose each centre
     std::vector<Scratch> scratch_;
 };
 

@@ -8,11 +8,12 @@ namespace sfumato {
 Tiles::Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen)
     : grid(grid), n_channels(n_channels), cells(std::move(chosen)) {
     tile_of_cell.assign(grid.n_cells(), -1);
+    boxes.reserve(cells.size());
     offsets.resize(cells.size() + 1);
     first_range.resize(cells.size() + 1);
     for (std::int64_t tile = 0; tile < n(); ++tile) {
         tile_of_cell[cells[tile]] = tile;
-        const Box box(grid, cells[tile]);
+        const Box& box = boxes.emplace_back(grid, cells[tile]);
         const std::int64_t stride = padded(box.n[1] * box.n[2]);
         offsets[tile + 1] = offsets[tile] + box.n[0] * stride;
         first_range[tile + 1] = first_range[tile] + box.n[0] * n_blocks(stride) * n_channels;
@@ -64,7 +65,7 @@ bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) 
     std::atomic<bool> is_finite{true};
     team.share(n(), [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t tile = begin; tile < end; ++tile) {
-            const Box box(grid, cells[tile]);
+            const Box& box = boxes[tile];
             const std::int64_t n_in_plane = box.n[1] * box.n[2], stride = padded(n_in_plane);
             std::int16_t* to = levels.data() + offsets[tile] * n_channels;
             Range* range = ranges.data() + first_range[tile];

@@ -34,6 +34,7 @@ struct Tiles {
     const Grid& grid;
     int n_channels;
     std::vector<std::int64_t> cells;         // the cell of every tile, increasing
+    std::vector<Box> boxes;                  // its part of the image
     std::vector<std::int64_t> tile_of_cell;  // -1 where there is no tile
     std::vector<std::int64_t> offsets;       // first element of every tile, and the end
     std::vector<std::int16_t> levels;        // for each tile and plane: channel, element
