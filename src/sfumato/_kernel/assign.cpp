@@ -116,10 +116,11 @@ class Tile {
             }
             return whole;
         };
+        const int n_channels = C ? C : n_channels_;
         alignas(64) float largest[N_SLOTS];
         for (int i = 0; i < n_slots_; i += N_LANES) {
             Floats sum = axes[0].largest(i) + axes[1].largest(i) + axes[2].largest(i);
-            for (int c = 0; c < n_channels_; ++c) sum = sum + channel(c, range(c)).largest(i);
+            for (int c = 0; c < n_channels; ++c) sum = sum + channel(c, range(c)).largest(i);
             store(largest + i, sum);
         }
         const float most = *std::max_element(largest, largest + n_slots_);
@@ -138,10 +139,11 @@ class Tile {
     // Make those centres candidates that no other one excludes for all elements of an extent.
     template <typename RangeOf>
     void keep_near(const Extent (&axes)[N_AXES], const RangeOf& range) {
+        const int n_channels = C ? C : n_channels_;
         Ints nearest = all(std::numeric_limits<std::int32_t>::max());
         for (int i = 0; i < n_slots_; i += N_LANES) {
             Floats sum = axes[0].from_middle(i) + axes[1].from_middle(i) + axes[2].from_middle(i);
-            for (int c = 0; c < n_channels_; ++c) sum = sum + channel(c, range(c)).from_middle(i);
+            for (int c = 0; c < n_channels; ++c) sum = sum + channel(c, range(c)).from_middle(i);
             // As integers, numbers from 0 on have the same order; their last bits tell the slot.
             const Ints slots = load<Ints>(SLOT) + all(i);
             const Ints tagged = (to_bits(sum) & all(~(N_SLOTS - 1))) + slots;
@@ -153,7 +155,7 @@ class Tile {
         for (int i = 0; i < n_slots_; i += N_LANES) {
             Floats excess =
                 axes[0].excess(i, other) + axes[1].excess(i, other) + axes[2].excess(i, other);
-            for (int c = 0; c < n_channels_; ++c)
+            for (int c = 0; c < n_channels; ++c)
                 excess = excess + channel(c, range(c)).excess(i, other);
             // Not "excess <= rounding": where numbers overflow, NaN must not leave out a centre.
             store(is_possible + i, choose_from(all(rounding_) < excess, all(0), all(1)));
@@ -234,12 +236,7 @@ class Tile {
         const int n = static_cast<int>(std::min<std::int64_t>(BLOCK, stride_ - first));
         std::uint8_t before[BLOCK];
         std::memcpy(before, choice + first, n);
-        for (int i = 0; i < n; i += N_LANES) {
-            const Ints nearest = n_candidates_ == 1 ? all(direction_[candidates_[0]])
-                                                    : find_nearest(block, i, levels + first);
-            const Ints old = to_ints(load<Bytes>(before + i));
-            store(choice + first + i, to_bytes(choose_from(old == all(NOWHERE), old, nearest)));
-        }
+        for (int i = 0; i < n; i += N_LANES) choose_nearest(block, i, levels + first, choice + first);
         constexpr int WORD = 8;
         for (int i = 0; i < n; i += WORD) {
             if (std::memcmp(before + i, choice + first + i, WORD) == 0) continue;
@@ -249,21 +246,20 @@ class Tile {
         }
     }
 
-    Ints find_nearest(std::int64_t block, int i, const std::int16_t* levels) const {
-        const std::int64_t stride = stride_;
-        const float* const squared = in_plane(block) + i;
+    void choose_nearest(std::int64_t block, std::int64_t i, const std::int16_t* levels,
+                        std::uint8_t* choice) const {
+        const int n_channels = C ? C : n_channels_;
         const float* const centre_levels = scratch_.levels.data();
-        const int n_candidates = n_candidates_;
+        const float* const squared = in_plane(block) + i;
         Floats level[C ? C : 1];
-        for (int c = 0; c < C; ++c) level[c] = to_floats(load<Shorts>(levels + c * stride + i));
+        for (int c = 0; c < C; ++c) level[c] = level_at(levels, c, i);
         Floats least = all(INFINITE);
         Ints nearest = all(N_NEAR / 2);
-        for (int j = 0; j < n_candidates; ++j) {
+        for (int j = 0; j < n_candidates_; ++j) {
             const std::int32_t slot = candidates_[j];
             Floats distance = load<Floats>(squared + slot * BLOCK) + all(z_term_[slot]);
-            for (int c = 0; c < n_channels_; ++c) {
-                const Floats value =
-                    C ? level[C ? c : 0] : to_floats(load<Shorts>(levels + c * stride + i));
+            for (int c = 0; c < n_channels; ++c) {
+                const Floats value = C ? level[C ? c : 0] : level_at(levels, c, i);
                 const Floats term = value - all(centre_levels[c * N_SLOTS + slot]);
                 distance = distance + term * term;
             }
@@ -271,7 +267,12 @@ class Tile {
             least = choose_from(is_nearer, distance, least);
             nearest = choose_from(is_nearer, all(direction_[slot]), nearest);
         }
-        return nearest;
+        const Ints before = to_ints(load<Bytes>(choice + i));
+        store(choice + i, to_bytes(choose_from(before == all(NOWHERE), before, nearest)));
+    }
+
+    Floats level_at(const std::int16_t* levels, int c, std::int64_t i) const {
+        return to_floats(load<Shorts>(levels + c * stride_ + i));
     }
 
     // Take an element from one centre's sums to another's.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace sfumato {
@@ -45,7 +47,8 @@ struct Contact {
 class Pieces {
   public:
     Pieces(const Tiles& tiles, Team& team)
-        : tiles_(tiles), grid_(tiles.grid), team_(team), piece_of_(tiles.offsets.back(), NONE) {}
+        : tiles_(tiles), grid_(tiles.grid), team_(team),
+          piece_of_(new std::int32_t[tiles.offsets.back()]) {}
 
     void find() {
         find_within_tiles();
@@ -90,26 +93,31 @@ class Pieces {
             number[order[i]] = static_cast<std::int32_t>(i);
         for (std::size_t i = 0; i < number.size(); ++i)
             if (roots_[i] != static_cast<std::int32_t>(i)) number[i] = number[roots_[i]];
-        for_each_row([&](std::int64_t from, std::int64_t to, std::int64_t n) {
-            for (std::int64_t x = 0; x < n; ++x)
-                if (piece_of_[from + x] != NONE) superpixels[to + x] = number[piece_of_[from + x]];
+        for_each_run([&](std::int32_t piece, std::int64_t to, std::int64_t width) {
+            std::fill_n(superpixels + to, width, number[piece]);
         });
         return static_cast<std::int64_t>(order.size());
     }
 
   private:
-    // Call work(first element in the tiles, first element in the image, elements) for every row.
+    // Call work(piece, first element in the image, elements) for every run of one piece in a row.
     template <typename Work>
-    void for_each_row(const Work& work) {
-        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int) {
-            for (std::int64_t tile = first; tile < end; ++tile) {
+    void for_each_run(const Work& work) {
+        team_.share(tiles_.n(), [&](std::int64_t first_tile, std::int64_t end_tile, int) {
+            for (std::int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const Box& box = tiles_.boxes[tile];
                 const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
                 for (std::int64_t z = 0; z < box.n[0]; ++z)
-                    for (std::int64_t y = 0; y < box.n[1]; ++y)
-                        work(tiles_.offsets[tile] + z * stride + y * box.n[2],
-                             grid_.element({box.first[0] + z, box.first[1] + y, box.first[2]}),
-                             box.n[2]);
+                    for (std::int64_t y = 0; y < box.n[1]; ++y) {
+                        const std::int32_t* const row =
+                            piece_of_.get() + tiles_.offsets[tile] + z * stride + y * box.n[2];
+                        const std::int64_t to =
+                            grid_.element({box.first[0] + z, box.first[1] + y, box.first[2]});
+                        for (std::int64_t first = 0, last; first < box.n[2]; first = last) {
+                            for (last = first + 1; last < box.n[2] && row[last] == row[first];) ++last;
+                            if (row[first] != NONE) work(row[first], to + first, last - first);
+                        }
+                    }
             }
         });
     }
@@ -137,12 +145,13 @@ class Pieces {
         const Box& box = tiles_.boxes[tile];
         const std::int64_t width = box.n[2], n_in_plane = box.n[1] * width;
         const std::int64_t stride = Tiles::padded(n_in_plane);
-        const std::uint8_t* choice = tiles_.choice.data() + tiles_.offsets[tile];
-        std::int32_t* piece = piece_of_.data() + tiles_.offsets[tile];
+        const std::uint8_t* choice = tiles_.choice.get() + tiles_.offsets[tile];
+        std::int32_t* piece = piece_of_.get() + tiles_.offsets[tile];
         if (choice[0] != NOWHERE && is_one_choice(choice, box.n[0], n_in_plane, stride)) {
             std::fill(piece, piece + box.n[0] * stride, 0);
             return 1;
         }
+        std::fill(piece, piece + box.n[0] * stride, NONE);
         sets.resize(box.size());
         std::int32_t n_runs = 0;
         for (std::int64_t z = 0; z < box.n[0]; ++z)
@@ -187,10 +196,35 @@ class Pieces {
         return true;
     }
 
-    // The tile that follows along an axis, or -1.
-    std::int64_t next_tile(std::int64_t tile, int axis) const {
-        static constexpr int NEXT[N_AXES] = {13 + 9, 13 + 3, 13 + 1};
-        const std::int64_t cell = grid_.near(grid_.place(tiles_.cells[tile]), NEXT[axis]);
+    // Call work(neighbour) for the elements that share a face with one of a tile.
+    template <typename Work>
+    void for_each_neighbour(std::int64_t tile, const Index3& at, std::int64_t i,
+                            const Work& work) const {
+        const Box& box = tiles_.boxes[tile];
+        const Index3 step = {Tiles::padded(box.n[1] * box.n[2]), box.n[2], 1};
+        for (int axis = 0; axis < N_AXES; ++axis)
+            for (const int side : {-1, 1}) {
+                const std::int64_t to = at[axis] + side;
+                if (to >= 0 && to < box.n[axis]) {
+                    work(i + side * step[axis]);
+                    continue;
+                }
+                const std::int64_t next = next_tile(tile, axis, side);
+                if (next < 0) continue;
+                const Box& next_box = tiles_.boxes[next];
+                Index3 there = at;
+                there[axis] = side < 0 ? next_box.n[axis] - 1 : 0;
+                work(tiles_.offsets[next] +
+                     there[0] * Tiles::padded(next_box.n[1] * next_box.n[2]) +
+                     there[1] * next_box.n[2] + there[2]);
+            }
+    }
+
+    // The tile that follows along an axis, on one side or the other, or -1.
+    std::int64_t next_tile(std::int64_t tile, int axis, int side = 1) const {
+        static constexpr int STEP[N_AXES] = {9, 3, 1};
+        const std::int64_t cell =
+            grid_.near(grid_.place(tiles_.cells[tile]), N_NEAR / 2 + side * STEP[axis]);
         return cell < 0 ? -1 : tiles_.tile_of_cell[cell];
     }
 
@@ -214,18 +248,27 @@ class Pieces {
 
     void join_across_tiles() {
         static constexpr int STEP[N_AXES] = {9, 3, 1};
-        for (std::int64_t tile = 0; tile < tiles_.n(); ++tile)
-            for (int axis = 0; axis < N_AXES; ++axis) {
-                const std::int64_t next = next_tile(tile, axis);
-                if (next < 0) continue;
-                for_each_face(tile, next, axis, [&](std::int64_t i, std::int64_t j) {
-                    const int choice = tiles_.choice[i], next_choice = tiles_.choice[j];
-                    // The same centre, seen from the next tile, lies one step further back.
-                    if (choice != NOWHERE && choice / STEP[axis] % 3 > 0 &&
-                        next_choice == choice - STEP[axis])
-                        sets_.join(piece_of_[i], piece_of_[j]);
-                });
-            }
+        std::vector<std::vector<std::pair<std::int32_t, std::int32_t>>> pairs(team_.n_threads());
+        team_.share(tiles_.n(), [&](std::int64_t first, std::int64_t end, int thread) {
+            for (std::int64_t tile = first; tile < end; ++tile)
+                for (int axis = 0; axis < N_AXES; ++axis) {
+                    const std::int64_t next = next_tile(tile, axis);
+                    if (next < 0) continue;
+                    std::pair<std::int32_t, std::int32_t> last = {NONE, NONE};
+                    for_each_face(tile, next, axis, [&](std::int64_t i, std::int64_t j) {
+                        const int choice = tiles_.choice[i], next_choice = tiles_.choice[j];
+                        // The same centre, seen from the next tile, lies one step further back.
+                        if (next_choice != choice - STEP[axis] || choice == NOWHERE ||
+                            choice / STEP[axis] % 3 == 0)
+                            return;
+                        const std::pair<std::int32_t, std::int32_t> pair = {piece_of_[i], piece_of_[j]};
+                        if (pair != last) pairs[thread].push_back(pair);
+                        last = pair;
+                    });
+                }
+        });
+        for (const auto& some : pairs)
+            for (const auto& [a, b] : some) sets_.join(a, b);
     }
 
     void measure() {
@@ -235,13 +278,9 @@ class Pieces {
         own_first_.assign(pieces_.size(), std::numeric_limits<std::int64_t>::max());
         std::vector<std::int64_t> n(pieces_.size());
         // The pieces of a tile are no other tile's, so threads do not meet.
-        for_each_row([&](std::int64_t from, std::int64_t to, std::int64_t width) {
-            for (std::int64_t x = 0; x < width; ++x) {
-                const std::int32_t piece = piece_of_[from + x];
-                if (piece == NONE) continue;
-                ++n[piece];
-                own_first_[piece] = std::min(own_first_[piece], to + x);
-            }
+        for_each_run([&](std::int32_t piece, std::int64_t to, std::int64_t width) {
+            if (n[piece] == 0) own_first_[piece] = to;  // rows come in the image's order
+            n[piece] += width;
         });
         for (std::size_t i = 0; i < roots_.size(); ++i) {
             pieces_[roots_[i]].n += n[i];
@@ -251,36 +290,26 @@ class Pieces {
 
     // Count the faces that small pieces share with others.
     std::vector<Contact> find_contacts(const std::vector<std::uint8_t>& is_small) {
-        const auto holds_small = [&](std::int64_t tile) {
-            return std::any_of(roots_.begin() + first_piece_[tile],
-                               roots_.begin() + first_piece_[tile + 1],
-                               [&](std::int32_t root) { return is_small[root] != 0; });
-        };
-        std::vector<std::uint8_t> is_wanted(tiles_.n());
-        for (std::int64_t tile = 0; tile < tiles_.n(); ++tile) is_wanted[tile] = holds_small(tile);
         std::vector<std::vector<Contact>> faces(team_.n_threads());
         team_.share(tiles_.n(), [&](std::int64_t begin, std::int64_t end, int thread) {
-            const auto meet = [&](std::int64_t i, std::int64_t j) {
-                const std::int32_t a = piece_of_[i], b = piece_of_[j];
-                if (a == b || a == NONE || b == NONE) return;
-                if (is_small[roots_[a]]) add(faces[thread], roots_[a], roots_[b]);
-                if (is_small[roots_[b]]) add(faces[thread], roots_[b], roots_[a]);
-            };
             for (std::int64_t tile = begin; tile < end; ++tile) {
+                const auto is_wanted = [&](std::int32_t root) { return is_small[root] != 0; };
+                if (std::none_of(roots_.begin() + first_piece_[tile],
+                                 roots_.begin() + first_piece_[tile + 1], is_wanted))
+                    continue;
                 const Box& box = tiles_.boxes[tile];
-                const std::int64_t width = box.n[2], stride = Tiles::padded(box.n[1] * width);
-                for (std::int64_t z = 0; is_wanted[tile] && z < box.n[0]; ++z)
-                    for (std::int64_t y = 0; y < box.n[1]; ++y) {
-                        const std::int64_t row = tiles_.offsets[tile] + z * stride + y * width;
-                        for (std::int64_t i = row + 1; i < row + width; ++i) meet(i - 1, i);
-                        for (std::int64_t i = row; y > 0 && i < row + width; ++i) meet(i - width, i);
-                        for (std::int64_t i = row; z > 0 && i < row + width; ++i) meet(i - stride, i);
-                    }
-                for (int axis = 0; axis < N_AXES; ++axis) {
-                    const std::int64_t next = next_tile(tile, axis);
-                    if (next >= 0 && (is_wanted[tile] || is_wanted[next]))
-                        for_each_face(tile, next, axis, meet);
-                }
+                const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
+                for (std::int64_t z = 0; z < box.n[0]; ++z)
+                    for (std::int64_t y = 0; y < box.n[1]; ++y)
+                        for (std::int64_t x = 0; x < box.n[2]; ++x) {
+                            const std::int64_t i =
+                                tiles_.offsets[tile] + z * stride + y * box.n[2] + x;
+                            if (piece_of_[i] == NONE || !is_small[roots_[piece_of_[i]]]) continue;
+                            for_each_neighbour(tile, {z, y, x}, i, [&](std::int64_t j) {
+                                if (piece_of_[j] != NONE)
+                                    add(faces[thread], roots_[piece_of_[i]], roots_[piece_of_[j]]);
+                            });
+                        }
             }
         });
         std::vector<Contact> contacts;
@@ -346,7 +375,7 @@ class Pieces {
     const Tiles& tiles_;
     const Grid& grid_;
     Team& team_;
-    std::vector<std::int32_t> piece_of_;     // for each element of the tiles
+    std::unique_ptr<std::int32_t[]> piece_of_;  // for each element of the tiles, or NONE
     std::vector<std::int32_t> first_piece_;  // for each tile, and the end
     Sets sets_;
     std::vector<std::int32_t> roots_;        // for each tile's piece: the whole piece

@@ -117,8 +117,8 @@ void find_nearest(Window& window, std::uint8_t k, float reach_mm, const Index3* 
     for (std::int64_t i = 0; i < n_elements; ++i) {
         const Index3& at = elements[i];
         if (i == 0 || at[0] != elements[i - 1][0] || at[1] != elements[i - 1][1])
-            measure_row(window, reach_mm, at[0], at[1]);
-        nearest[i] = window.nearest[at[2] - window.inner_first[2]];
+            measure_row(window, reach_mm, window.inner_first[0] + at[0], window.inner_first[1] + at[1]);
+        nearest[i] = window.nearest[at[2]];
     }
 }
 

@@ -38,9 +38,9 @@ struct Window {
     }
 };
 
-// For some elements of the inner box, row by row, write the squared distance in mm, ((y² + z²) + x²) in
-// float32, from the nearest element of class k. Where that is more than reach_mm away, something larger
-// than its square is written.
+// For some elements of the inner box, given by their places in it row by row, write the squared distance
+// in mm, ((y² + z²) + x²) in float32, from the nearest element of class k. Where that is more than
+// reach_mm away, something larger than its square is written.
 using FindNearest = void(Window&, std::uint8_t k, float reach_mm, const Index3* elements,
                          std::int64_t n_elements, float* nearest);
 

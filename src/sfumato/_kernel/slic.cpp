@@ -65,8 +65,8 @@ class Slic {
                 centre[axis] += settings_.shifts[tiles_.cells[tile] * N_AXES + axis];
         }
         const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
-        const std::int16_t* levels = tiles_.levels.data() + tiles_.offsets[tile] * n_channels_;
-        const std::uint8_t* choice = tiles_.choice.data() + tiles_.offsets[tile];
+        const std::int16_t* levels = tiles_.levels.get() + tiles_.offsets[tile] * n_channels_;
+        const std::uint8_t* choice = tiles_.choice.get() + tiles_.offsets[tile];
         std::atomic<std::int64_t>* const sums = sums_.get() + tile * n_sums_;
         std::array<std::int64_t, N_PLACE_SUMS> place = {};
         for (std::int64_t z = 0; z < box.n[0]; ++z)
@@ -103,9 +103,9 @@ class Slic {
 
     void assign(std::int64_t tile, AssignTile* assign_tile, Scratch& scratch) {
         Assignment task{tiles_.boxes[tile],
-                        tiles_.levels.data() + tiles_.offsets[tile] * n_channels_,
+                        tiles_.levels.get() + tiles_.offsets[tile] * n_channels_,
                         tiles_.ranges.data() + tiles_.first_range[tile],
-                        tiles_.choice.data() + tiles_.offsets[tile],
+                        tiles_.choice.get() + tiles_.offsets[tile],
                         n_channels_,
                         settings_.weights,
                         {},

@@ -66,10 +66,12 @@ class Softening {
     struct Room {
         Window window;
         std::vector<int> classes;            // that the window holds
+        ClassSet held;                       // the same
         std::vector<std::int64_t> elements;  // of the box, those that are uncertain
-        std::vector<Index3> places;          // where they are in the window
+        std::vector<Index3> places;          // where they are in the box
         std::vector<float> nearest;          // distances: class, element
         std::vector<float> to_other;         // distances to the nearest element of another class
+        std::vector<float> values;           // probabilities of one element: class
     };
 
     // Which classes every superpixel holds.
@@ -79,13 +81,19 @@ class Softening {
             for (auto& word : set) word.store(0, std::memory_order_relaxed);
         team_.share(boxes_.size(), [&](std::int64_t first, std::int64_t end, int) {
             for (std::int64_t i = first; i < end; ++i)
-                for_each_element(boxes_[i], [&](std::int64_t element, std::int64_t) {
-                    if (superpixels_[element] < 0) return;
-                    const int k = label_.values[element];
-                    auto& word = found[superpixels_[element]][k / 64];
-                    const std::uint64_t bit = std::uint64_t(1) << (k % 64);
-                    if (!(word.load(std::memory_order_relaxed) & bit))
-                        word.fetch_or(bit, std::memory_order_relaxed);
+                for_each_row(boxes_[i], [&](std::int64_t row, const Index3&) {
+                    for (std::int64_t x = 0; x < boxes_[i].n[2]; ++x) {
+                        const std::int32_t superpixel = superpixels_[row + x];
+                        const int k = label_.values[row + x];
+                        if (x > 0 && superpixel == superpixels_[row + x - 1] &&
+                            k == label_.values[row + x - 1])
+                            continue;
+                        if (superpixel < 0) continue;
+                        auto& word = found[superpixel][k / 64];
+                        const std::uint64_t bit = std::uint64_t(1) << (k % 64);
+                        if (!(word.load(std::memory_order_relaxed) & bit))
+                            word.fetch_or(bit, std::memory_order_relaxed);
+                    }
                 });
         });
         is_uncertain_.resize(found.size());
@@ -95,16 +103,22 @@ class Softening {
         }
     }
 
-    // Call work(element of the image, element of the box) for all elements of a box.
+    // Call work(first element in the image, place in the box) for all rows of a box.
     template <typename Work>
-    void for_each_element(const Box& box, const Work& work) const {
-        std::int64_t i = 0;
+    void for_each_row(const Box& box, const Work& work) const {
         for (std::int64_t z = 0; z < box.n[0]; ++z)
-            for (std::int64_t y = 0; y < box.n[1]; ++y) {
-                const std::int64_t row =
-                    grid_.element({box.first[0] + z, box.first[1] + y, box.first[2]});
-                for (std::int64_t x = 0; x < box.n[2]; ++x, ++i) work(row + x, i);
-            }
+            for (std::int64_t y = 0; y < box.n[1]; ++y)
+                work(grid_.element({box.first[0] + z, box.first[1] + y, box.first[2]}),
+                     Index3{z, y, 0});
+    }
+
+    // Call work(element of the image, place in the box) for all uncertain elements of a box.
+    template <typename Work>
+    void for_each_uncertain(const Box& box, const Work& work) const {
+        for_each_row(box, [&](std::int64_t row, const Index3& place) {
+            for (std::int64_t x = 0; x < box.n[2]; ++x)
+                if (is_uncertain(row + x)) work(row + x, Index3{place[0], place[1], x});
+        });
     }
 
     bool is_uncertain(std::int64_t element) const {
@@ -119,8 +133,10 @@ class Softening {
     // Returns false if distances are needed that reach beyond the largest window.
     bool soften_in(const Box& box, Room& room) const {
         room.elements.clear();
-        for_each_element(box, [&](std::int64_t element, std::int64_t) {
-            if (is_uncertain(element)) room.elements.push_back(element);
+        room.places.clear();
+        for_each_uncertain(box, [&](std::int64_t element, const Index3& place) {
+            room.elements.push_back(element);
+            room.places.push_back(place);
         });
         if (room.elements.empty()) return true;
         float reach_mm = 0.0f;
@@ -134,20 +150,15 @@ class Softening {
                 room.window.n[0] * room.window.n[1] * room.window.n[2] == grid_.n_elements();
             const float known_mm = is_whole ? INFINITE : reach_mm;
             copy_labels(room, first);
-            measure(room, first, known_mm);
+            measure(room, known_mm);
             write(room, known_mm);
             if (room.elements.empty()) return true;
         }
         return false;
     }
 
-    void measure(Room& room, const Index3& first, float reach_mm) const {
-        const std::int64_t n_x = grid_.axes[2].n, n_y = grid_.axes[1].n;
+    void measure(Room& room, float reach_mm) const {
         const std::int64_t n = room.elements.size();
-        room.places.clear();
-        for (const std::int64_t element : room.elements)
-            room.places.push_back({element / n_x / n_y - first[0], element / n_x % n_y - first[1],
-                                   element % n_x - first[2]});
         room.nearest.resize(room.classes.size() * n);
         room.to_other.assign(n, INFINITE);
         for (std::size_t j = 0; j < room.classes.size(); ++j) {
@@ -182,19 +193,19 @@ class Softening {
     void copy_labels(Room& room, const Index3& first) const {
         Window& window = room.window;
         window.make_room();
-        ClassSet held = {};
+        room.held = {};
         std::uint8_t* to = window.labels.data();
         for (std::int64_t z = 0; z < window.n[0]; ++z)
             for (std::int64_t y = 0; y < window.n[1]; ++y, to += window.stride) {
                 std::memcpy(to, label_.values + grid_.element({first[0] + z, first[1] + y, first[2]}),
                             window.n[2]);
-                add(held, to[0]);
-                for (std::int64_t x = 1; x < window.n[2]; ++x)
-                    if (to[x] != to[x - 1]) add(held, to[x]);
+                add(room.held, to[0]);
+                if (is_constant(to, window.n[2])) continue;
+                for (std::int64_t x = 1; x < window.n[2]; ++x) add(room.held, to[x]);
             }
         room.classes.clear();
         for (int k = 0; k < label_.n_classes; ++k)
-            if (has(held, k)) room.classes.push_back(k);
+            if (has(room.held, k)) room.classes.push_back(k);
     }
 
     // Write the probabilities of all elements whose distances are at most reach_mm; the others stay in
@@ -202,39 +213,54 @@ class Softening {
     void write(Room& room, float reach_mm) const {
         const std::size_t n = room.elements.size();
         std::size_t n_open = 0;
+        room.values.resize(room.classes.size());
         for (std::size_t i = 0; i < n; ++i) {
             const std::int64_t element = room.elements[i];
+            if (!is_known(room, i, reach_mm)) {
+                room.places[n_open] = room.places[i];
+                room.elements[n_open++] = element;
+                continue;
+            }
             const ClassSet& wanted = classes_at(element);
-            bool is_reached = true;
+            const int own = label_.values[element];
+            float sum = 0.0f;
             for (std::size_t j = 0; j < room.classes.size(); ++j) {
                 if (!has(wanted, room.classes[j])) continue;
-                at(room.classes[j], element) = room.nearest[j * n + i];
-                is_reached &= room.nearest[j * n + i] <= reach_mm;
+                room.values[j] = room.classes[j] == own
+                                     ? 1.0f - outside(room.to_other[i])
+                                     : outside(room.nearest[j * n + i]);
+                sum += room.values[j];
             }
-            at(label_.values[element], element) = room.to_other[i];
-            if (is_reached && is_held(room, wanted))
-                finish(element, wanted);
-            else
-                room.elements[n_open++] = element;
+            for (std::size_t j = 0; j < room.classes.size(); ++j)
+                if (has(wanted, room.classes[j])) at(room.classes[j], element) = room.values[j] / sum;
         }
         room.elements.resize(n_open);
+        room.places.resize(n_open);
     }
 
-    static bool is_held(const Room& room, const ClassSet& wanted) {
-        ClassSet missing = wanted;
-        for (const int k : room.classes)
-            missing[k / 64] &= ~(std::uint64_t(1) << (k % 64));
-        return missing == ClassSet{};
+    // Whether all distances of an element are.
+    bool is_known(const Room& room, std::size_t i, float reach_mm) const {
+        const ClassSet& wanted = classes_at(room.elements[i]);
+        for (std::size_t word = 0; word < wanted.size(); ++word)
+            if (wanted[word] & ~room.held[word]) return false;
+        bool is_reached = true;
+        for (std::size_t j = 0; j < room.classes.size(); ++j)
+            if (has(wanted, room.classes[j]))
+                is_reached &= room.nearest[j * room.elements.size() + i] <= reach_mm;
+        return is_reached;
     }
+
+    // Equation 1 for a class on whose other side an element lies, written so that small probabilities
+    // keep their precision.
+    float outside(float distance_mm) const { return 0.5f / (1.0f + distance_mm / label_.scale_mm); }
 
     // Where distances reach far, take them from the whole image.
     void soften_far(const std::vector<Box>& boxes) const {
         const auto share = [&](const auto& work) {
             team_.share(boxes.size(), [&](std::int64_t first, std::int64_t end, int) {
                 for (std::int64_t i = first; i < end; ++i)
-                    for_each_element(boxes[i], [&](std::int64_t element, std::int64_t) {
-                        if (is_uncertain(element))
-                            work(element, classes_at(element), label_.values[element]);
+                    for_each_uncertain(boxes[i], [&](std::int64_t element, const Index3&) {
+                        work(element, classes_at(element), label_.values[element]);
                     });
             });
         };
@@ -260,9 +286,8 @@ class Softening {
         float sum = 0.0f;
         for (int k = 0; k < label_.n_classes; ++k) {
             if (!has(wanted, k)) continue;
-            // Equation 1, written so that small probabilities keep their precision.
-            const float outside = 0.5f / (1.0f + at(k, element) / label_.scale_mm);
-            at(k, element) = k == own ? 1.0f - outside : outside;
+            const float value = outside(at(k, element));
+            at(k, element) = k == own ? 1.0f - value : value;
             sum += at(k, element);
         }
         for (int k = 0; k < label_.n_classes; ++k)

@@ -18,9 +18,10 @@ Tiles::Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen)
         offsets[tile + 1] = offsets[tile] + box.n[0] * stride;
         first_range[tile + 1] = first_range[tile] + box.n[0] * n_blocks(stride) * n_channels;
     }
-    levels.resize(offsets.back() * n_channels);
+    // Not set to 0 here, by one thread: `read` writes every element.
+    levels.reset(new std::int16_t[offsets.back() * n_channels]);
     ranges.resize(first_range.back());
-    choice.resize(offsets.back());
+    choice.reset(new std::uint8_t[offsets.back()]);
 }
 
 // The same operations in the same order as NumPy would do them on float32.
@@ -67,9 +68,9 @@ bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) 
         for (std::int64_t tile = begin; tile < end; ++tile) {
             const Box& box = boxes[tile];
             const std::int64_t n_in_plane = box.n[1] * box.n[2], stride = padded(n_in_plane);
-            std::int16_t* to = levels.data() + offsets[tile] * n_channels;
+            std::int16_t* to = levels.get() + offsets[tile] * n_channels;
             Range* range = ranges.data() + first_range[tile];
-            std::uint8_t* slots = choice.data() + offsets[tile];
+            std::uint8_t* slots = choice.get() + offsets[tile];
             for (std::int64_t z = 0; z < box.n[0]; ++z, slots += stride) {
                 for (int channel = 0; channel < n_channels; ++channel, to += stride) {
                     for (std::int64_t y = 0; y < box.n[1]; ++y) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "grid.hpp"
@@ -37,10 +38,10 @@ struct Tiles {
     std::vector<Box> boxes;                  // its part of the image
     std::vector<std::int64_t> tile_of_cell;  // -1 where there is no tile
     std::vector<std::int64_t> offsets;       // first element of every tile, and the end
-    std::vector<std::int16_t> levels;        // for each tile and plane: channel, element
+    std::unique_ptr<std::int16_t[]> levels;  // for each tile and plane: channel, element
     std::vector<std::int64_t> first_range;   // of every tile in `ranges`
     std::vector<Range> ranges;               // for each tile, plane and block: channel
-    std::vector<std::uint8_t> choice;        // for each element: which of the 27 near cells it is in
+    std::unique_ptr<std::uint8_t[]> choice;  // for each element: which of the 27 near cells it is in
 
     Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen);
 
