@@ -1,5 +1,7 @@
 """From a case to its prepared self: the model's grid, the soft label, the intensities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,10 @@ from sfumato.errors import CaseError, InputError
 from sfumato.image.geometry import Geometry
 from sfumato.image.grid import model_grid
 from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
+from sfumato.image.quantise import quantise
 from sfumato.labels.softeners import SofteningSettings, soften
-from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.labels.softening import one_hot, soften_image_label
+from sfumato.labels.superpixels import SuperpixelSettings, scale_to_levels
 
 FROM_BEHIND = np.array([[0.0, 0, 2, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 """The first axis runs to posterior, the second to superior, the third to the right, in 2 mm."""
@@ -117,6 +121,52 @@ def test_the_label_is_softened_on_the_models_grid(spacing):
     assert ((prepared.soft_label > 0) & (prepared.soft_label < 255)).any()
 
 
+@pytest.mark.parametrize("when", ["every_epoch", "every_patch"])
+def test_what_is_drawn_anew_is_prepared_as_levels_of_the_images_own_intensities(when):
+    settings, case = make_settings((0.5, 1.0)), make_case()
+    drawn_anew = settings.model_copy(update={"softening": SofteningSettings(when=when)})
+    prepared, once = prepare_case(case, drawn_anew), prepare_case(case, settings)
+    assert prepared.soft_label is None
+    assert once.levels is None
+    grid = model_grid(case.geometry, (0.5, 1.0))
+    soft_label = soften_image_label(
+        prepared.levels, prepared.hard_label, (0.5, 1.0), 3, settings.superpixels, is_scaled=True
+    )
+    np.testing.assert_array_equal(quantise(soft_label), once.soft_label)
+    np.testing.assert_array_equal(
+        prepared.levels, scale_to_levels(grid.image_to_model(case.image), settings.superpixels)
+    )
+    with pytest.raises(CaseError, match=r"case 'p01': .*class"):
+        prepare_case(
+            case,
+            make_settings(n_classes=2).model_copy(update={"softening": drawn_anew.softening}),
+        )
+
+
+def test_levels_keep_the_outline_of_a_stripped_skull():
+    image = np.zeros((1, 16, 16), np.float32)
+    image[:, 4:12, 4:12] = 100 + np.random.default_rng(0).normal(0, 10, (8, 8))
+    case = Case(
+        id="stripped",
+        image=image,
+        geometry=Geometry.from_spacing((16, 16), (1.0, 1.0)),
+        label=(image[0] > 0).astype(np.uint8),
+    )
+    settings = make_settings(n_classes=2).model_copy(
+        update={
+            "preprocessing": PreprocessingSettings(
+                spacing_mm=(1.0, 1.0), channels=(ChannelSettings(ignore_zero=True),)
+            ),
+            "softening": SofteningSettings(when="every_patch"),
+        }
+    )
+    prepared = prepare_case(case, settings)
+    inside = prepared.hard_label == 1
+    assert prepared.levels[0][inside].min() > 2000
+    assert prepared.levels[0][~inside].max() == 0
+    assert abs(prepared.image[0][inside].mean()) < 0.05  # where the background is, too
+
+
 def test_intensities_are_normalised():
     prepared = prepare_case(make_case(n_channels=2), make_settings(n_channels=2))
     assert prepared.image.dtype == np.float32
@@ -167,3 +217,17 @@ def test_preparing_changes_nothing_that_was_handed_in():
     case.image.flags.writeable = case.label.flags.writeable = False
     prepare_case(case, make_settings())
     prepare_case(case, make_settings((0.7, 1.1)))
+
+
+def test_what_every_rater_drew_comes_to_the_models_grid():
+    case = make_case((12, 14, 4), Geometry(shape=(12, 14, 4), affine=FROM_BEHIND))
+    other = np.roll(case.label, 1, axis=0)
+    case = replace(case, rater_labels=(case.label, other, other))
+    prepared = prepare_case(case, make_settings((1.0, 1.0, 1.0), "raters"))
+    grid = model_grid(case.geometry, (1.0, 1.0, 1.0))
+    first, second = (grid.label_to_model(label, 3) for label in (case.label, other))
+    expected = (one_hot(first, 3) + 2 * one_hot(second, 3)) / 3
+    np.testing.assert_allclose(prepared.soft_label / 255, expected, atol=1 / 255)
+    np.testing.assert_array_equal(prepared.hard_label, first)
+    alone = prepare_case(replace(case, rater_labels=()), make_settings((1.0, 1.0, 1.0), "raters"))
+    np.testing.assert_array_equal(alone.soft_label, 255 * one_hot(first, 3))

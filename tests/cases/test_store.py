@@ -88,6 +88,17 @@ def test_what_is_read_is_what_was_prepared(dataset: Dataset, store: Path) -> Non
         assert stored.geometry.difference(expected.geometry) is None
 
 
+def test_what_soft_labels_are_drawn_from_is_stored_instead_of_them(
+    dataset: Dataset, store: Path
+) -> None:
+    drawn_anew = SETTINGS.model_copy(update={"softening": SofteningSettings(when="every_patch")})
+    for stored, case in zip(prepare(dataset, store, drawn_anew), dataset, strict=True):
+        assert stored.soft_label is None
+        assert isinstance(stored.levels, np.memmap)
+        np.testing.assert_array_equal(stored.levels, prepare_case(case, drawn_anew).levels)
+    assert all(case.levels is None for case in prepare(dataset, store))
+
+
 def test_arrays_stay_on_disk_until_they_are_used(dataset: Dataset, store: Path) -> None:
     case = prepare(dataset, store)[0]
     for array in (case.image, case.hard_label, case.soft_label):

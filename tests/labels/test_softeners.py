@@ -8,14 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from pydantic import ValidationError
+from scipy.ndimage import distance_transform_edt
 
 from sfumato.errors import InputError
-from sfumato.labels.softeners import SOFTENERS, SofteningInput, SofteningSettings, soften
-from sfumato.labels.softening import one_hot, soften_label
+from sfumato.labels.softeners import (
+    ENSEMBLE_SEED,
+    SOFTENERS,
+    SofteningInput,
+    SofteningSettings,
+    soften,
+)
+from sfumato.labels.softening import one_hot, soften_image_label, soften_label
 from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
 
 N_CLASSES = 4
-KEEPS_HARD_LABEL = ["none", "superpixel", "distance", "uniform"]
+KEEPS_HARD_LABEL = [
+    "none", "superpixel", "superpixel_ensemble", "distance", "uniform", "boundary", "dilation",
+    "geodesic",
+]  # fmt: skip
 
 
 def soften_by(method, label, image=None, spacing=None, **numbers):
@@ -36,7 +46,10 @@ def cases(draw):
 
 
 def test_the_table_names_every_method():
-    assert sorted(SOFTENERS) == ["distance", "gaussian", "none", "superpixel", "svls", "uniform"]
+    assert sorted(SOFTENERS) == [
+        "boundary", "dilation", "distance", "gaussian", "geodesic", "none", "raters", "superpixel",
+        "superpixel_ensemble", "svls", "uniform",
+    ]  # fmt: skip
 
 
 @settings(deadline=None)
@@ -55,6 +68,21 @@ def test_every_method_gives_probabilities(case, method):
         np.testing.assert_array_equal(soft.argmax(axis=0), label)
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(label, before[1])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "uses_superpixels"),
+    [
+        ({}, True),
+        ({"method": "superpixel_ensemble"}, True),
+        ({"method": "geodesic"}, False),
+        ({"method": "raters"}, False),
+        ({"method": "raters", "raters_with_superpixels": True}, True),
+        ({"method": "none", "raters_with_superpixels": True}, False),
+    ],
+)
+def test_settings_say_whether_superpixels_matter(numbers, uses_superpixels):
+    assert SofteningSettings(**numbers).uses_superpixels == uses_superpixels
 
 
 @pytest.mark.parametrize("method", sorted(set(SOFTENERS) - {"uniform"}))
@@ -90,6 +118,123 @@ def test_superpixel_keeps_the_label_hard_where_the_image_says_nothing():
     label[3:7, 3:7] = 1
     image = np.full((1, 12, 12), 5, np.float32)
     np.testing.assert_array_equal(soften_by("superpixel", label, image), one_hot(label, 2))
+
+
+def noisy_square(shape=(24, 24)):
+    label = np.zeros(shape, np.uint8)
+    label[(slice(6, 15),) * len(shape)] = 1
+    noise = np.random.default_rng(0).normal(size=(1, *shape))
+    return (label + 0.3 * noise).astype(np.float32), label
+
+
+def draws_of_an_ensemble(image, label, spacing, n_draws):
+    rng = np.random.default_rng(ENSEMBLE_SEED)
+    for i in range(n_draws):
+        size_mm = 3 * (4 / 3) ** ((2 * i + 1) / n_draws - 1)
+        superpixels = SuperpixelSettings(size_mm=size_mm)
+        yield soften_image_label(image, label, spacing, 2, superpixels, rng=rng)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 0.5), (3.0, 1.0, 1.0)])
+def test_an_ensemble_is_the_mean_of_its_draws(spacing):
+    image, label = noisy_square((16, 24, 24)[3 - len(spacing) :])
+    draws = list(draws_of_an_ensemble(image, label, spacing, 3))
+    found = soften_by("superpixel_ensemble", label, image, spacing, n_draws=3)
+    np.testing.assert_allclose(found, np.mean(draws, axis=0), atol=1e-6)
+    assert not np.array_equal(draws[0], draws[1])
+    again = soften_by("superpixel_ensemble", label, image, spacing, n_draws=3)
+    np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.parametrize("n_draws", [1, 3, 7, 10])
+def test_an_ensemble_is_one_hot_to_the_bit_where_all_its_draws_are(n_draws):
+    image, label = noisy_square()
+    is_hard = np.ones(label.shape, bool)
+    for draw in draws_of_an_ensemble(image, label, (1.0, 1.0), n_draws):
+        is_hard &= (draw == one_hot(label, 2)).all(axis=0)
+    found = soften_by("superpixel_ensemble", label, image, n_draws=n_draws)
+    assert 0.3 < is_hard.mean() < 1
+    np.testing.assert_array_equal(found[:, is_hard], one_hot(label, 2)[:, is_hard])
+    assert (found[:, ~is_hard].max(axis=0) < 1).all()
+
+
+def test_boundary_smooths_within_a_radius_in_millimetres():
+    label = np.array([[0, 0, 0, 1, 1, 1]], np.uint8)
+    found = soften_by("boundary", label, epsilon=0.2)
+    np.testing.assert_allclose(found[1, 0], [0, 0, 0.1, 0.9, 1, 1], rtol=1e-6)
+    found = soften_by("boundary", label, spacing=(9.0, 0.1), epsilon=0.2, radius_mm=0.2)
+    np.testing.assert_allclose(found[1, 0], [0, 0.1, 0.1, 0.9, 0.9, 1], rtol=1e-6)
+    np.testing.assert_array_equal(found[:, 0, [0, 5]], [[1, 0], [0, 1]])
+
+
+@given(cases(), st.floats(0.5, 4))
+def test_what_boundary_and_dilation_soften_agrees_with_scipy(case, radius_mm):
+    _, label, spacing = case
+    by_boundary = soften_by("boundary", label, spacing=spacing, radius_mm=radius_mm)
+    by_dilation = soften_by("dilation", label, spacing=spacing, radius_mm=radius_mm)
+    to_class = [
+        distance_transform_edt(label != k, sampling=spacing) if (label == k).any() else np.inf
+        for k in range(N_CLASSES)
+    ]
+    to_others = [np.where(label == k, np.inf, distance) for k, distance in enumerate(to_class)]
+    # A distance that equals the radius but for rounding may fall on either side.
+    nearest = np.min(to_others, axis=0)
+    assert (by_boundary[:, nearest < radius_mm * 0.999].max(axis=0) < 1).all()
+    assert (by_boundary[:, nearest > radius_mm * 1.001].max(axis=0) == 1).all()
+    for k in range(1, len(by_dilation)):
+        assert (by_dilation[k][to_others[k] < radius_mm * 0.999] > 0).all()
+        is_far = (to_others[k] > radius_mm * 1.001) & (label != k)
+        assert (by_dilation[k][is_far] == 0).all()
+    assert (by_dilation[0][label != 0] == 0).all()
+
+
+def test_dilation_gives_rings_a_fixed_probability():
+    label = np.array([[0, 0, 0, 1, 1]], np.uint8)
+    found = soften_by("dilation", label, ring_probability=0.4, radius_mm=2.0)
+    np.testing.assert_allclose(found[1, 0], [0, 0.4, 0.4, 1, 1], rtol=1e-6)
+
+
+def test_rings_that_meet_share_their_probability():
+    label = np.array([[1, 0, 2, 3, 3]], np.uint8)
+    found = soften_by("dilation", label, ring_probability=0.4)
+    expected = [
+        [0, 0.6, 0, 0, 0],
+        [1, 0.2, 0, 0, 0],
+        [0, 0.2, 0.6, 0.4, 0],
+        [0, 0, 0.4, 0.6, 1],
+    ]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+
+
+def test_geodesic_mixes_one_hot_with_falling_ways():
+    label = np.array([[0, 0, 0, 1, 1]], np.uint8)
+    shares = np.exp([-3, -2, -1, 0, 0]) / (np.exp([-3, -2, -1, 0, 0]) + np.exp([0, 0, 0, -1, -2]))
+    found = soften_by("geodesic", label, epsilon=0.3)
+    np.testing.assert_allclose(found[1, 0], 0.7 * label[0] + 0.3 * shares, rtol=1e-5)
+    found = soften_by("geodesic", label, spacing=(1.0, 2.0), epsilon=0.3, scale_mm=2.0)
+    np.testing.assert_allclose(found[1, 0], 0.7 * label[0] + 0.3 * shares, rtol=1e-5)
+
+
+def test_geodesic_softens_a_boundary_less_where_it_lies_on_an_edge():
+    label = np.zeros((6, 12), np.uint8)
+    label[:, 4:] = 1
+    image = np.zeros((1, 6, 12), np.float32)
+    on_edge, beside_edge = image.copy(), image.copy()
+    on_edge[:, :, 4:], beside_edge[:, :, 8:] = 1, 1
+    hard = soften_by("geodesic", label, on_edge)
+    soft = soften_by("geodesic", label, beside_edge)
+    assert (hard[1, :, 3] < 1e-5).all()
+    assert (soft[1, :, 3] > 0.02).all()
+    harder = soften_by("geodesic", label, on_edge, contrast_mm=30.0)
+    np.testing.assert_array_equal(harder, one_hot(label, 2))
+
+
+def test_geodesic_is_one_hot_to_the_bit_out_of_reach():
+    label = np.zeros((3, 60), np.uint8)
+    label[:, 30:] = 1
+    found = soften_by("geodesic", label, epsilon=0.3)
+    is_far = np.abs(np.arange(60) - 29.5) > 17
+    np.testing.assert_array_equal(found[:, :, is_far], one_hot(label, 2)[:, :, is_far])
 
 
 def test_distance_softens_the_whole_image_by_equation_1():
@@ -142,7 +287,19 @@ def test_an_unknown_method_is_named_with_a_suggestion():
         SofteningSettings(method="superpixels")
 
 
-@pytest.mark.parametrize("wrong", [{"epsilon": 1.0}, {"sigma_mm": 0}, {"scale_mm": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epsilon": 1.0},
+        {"sigma_mm": 0},
+        {"scale_mm": -1},
+        {"n_draws": 0},
+        {"radius_mm": 0},
+        {"ring_probability": 0.5},
+        {"contrast_mm": -1},
+        {"raters_by": "vote"},
+    ],
+)
 def test_settings_check_themselves(wrong):
     with pytest.raises(ValidationError):
         SofteningSettings(**wrong)
@@ -168,6 +325,8 @@ def test_input_that_does_not_fit_together_is_refused(method):
         ({"label": np.zeros((4, 4), np.uint8)}, "resample the label"),
         ({"spacing": (1.0, 0.0)}, "spacing must have a positive number for each of the 2"),
         ({"n_classes": 1}, "class 1, but n_classes is 1"),
+        ({"rater_labels": (np.zeros((4, 4), np.uint8),)}, "rater_labels must be at least one"),
+        ({"rater_labels": (np.full((4, 5), 2, np.uint8),)}, "class 2, but n_classes is 2"),
     ],
 )
 def test_whatever_is_known_is_checked_where_it_is_put_together(wrong, message):

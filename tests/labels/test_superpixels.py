@@ -9,10 +9,14 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from sfumato.errors import InputError
+from sfumato.labels.softening import soften_image_label, soften_label
 from sfumato.labels.superpixels import (
+    N_LEVELS,
     SuperpixelSettings,
     compute_superpixels,
     default_size_mm,
+    jitter_size,
+    scale_to_levels,
     seed,
 )
 
@@ -346,3 +350,68 @@ def test_colours_are_compared_as_scikit_image_has_them():
     lab = np.empty_like(photo)
     native.photo_to_lab(photo, lab, 1)
     np.testing.assert_allclose(lab * 100, rgb2lab(photo / 255, channel_axis=0), atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32])
+def test_levels_give_the_superpixels_and_soft_labels_of_the_image_to_the_bit(dtype):
+    image = (noisy_image((20, 24), n_channels=2) / 10 + 100).clip(0, 255).astype(dtype)
+    spacing, label = (1.0, 1.5), (noisy_image((20, 24), seed=1)[0] > 0).astype(np.uint8)
+    is_photo = dtype == np.uint8
+    image = np.concatenate([image, image[:1]]) if is_photo else image
+    settings = SuperpixelSettings(size_mm=4, is_photo=is_photo)
+    levels = scale_to_levels(image, settings)
+    assert levels.min() >= 0
+    assert levels.max() < N_LEVELS
+    np.testing.assert_array_equal(
+        soften_image_label(levels, label, spacing, 2, settings, is_scaled=True),
+        soften_image_label(image, label, spacing, 2, settings),
+    )
+
+
+def test_a_piece_in_levels_is_scaled_as_the_whole_image():
+    image, label = noisy_image((40, 34)), np.zeros((20, 34), np.uint8)
+    image[:, 20:] *= 1000  # beside which the rest hardly differs
+    label[3:13, 5:25] = 1
+    settings = SuperpixelSettings()
+    piece = scale_to_levels(image, settings)[:, :20]
+    soft = soften_image_label(piece, label, (1.0, 1.0), 2, settings, is_scaled=True)
+    # Too little contrast to follow: superpixels are squares.
+    squares = compute_superpixels(np.zeros_like(image[:, :20]), (1.0, 1.0), settings)
+    np.testing.assert_array_equal(soft, soften_label(label, squares, (1.0, 1.0), 2))
+    by_itself = soften_image_label(image[:, :20], label, (1.0, 1.0), 2, settings)
+    assert not np.array_equal(soft, by_itself)
+
+
+def test_intensities_far_above_all_others_have_the_highest_level():
+    image = np.linspace(0, 1e-36, 1000, dtype=np.float32).reshape(1, 20, 50)
+    image[0, 3, 4] = 1e9
+    levels = scale_to_levels(image, SuperpixelSettings())
+    assert levels[0, 3, 4] == N_LEVELS - 1
+    assert levels[0, 0, 0] == 0
+
+
+def test_levels_of_an_image_without_contrast_have_none():
+    levels = scale_to_levels(np.stack([np.full((5, 6), k, np.int16) for k in (3, 7)]),
+                             SuperpixelSettings())  # fmt: skip
+    assert not seed(levels, (1.0, 1.0), SuperpixelSettings(), is_scaled=True).has_contrast
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
+def test_an_image_with_holes_has_no_levels(hole):
+    image = noisy_image((300, 400))
+    image[0, 7, 7] = hole
+    with pytest.raises(InputError, match="NaN or infinity"):
+        scale_to_levels(image, SuperpixelSettings())
+
+
+def test_sizes_are_drawn_up_to_a_quarter_larger_or_smaller():
+    rng = np.random.default_rng(0)
+    sizes = [
+        jitter_size(SuperpixelSettings(compactness=0.3), (1.0, 1.0, 1.0), rng) for _ in range(400)
+    ]
+    assert {settings.compactness for settings in sizes} == {0.3}
+    edges = [settings.size_mm for settings in sizes]
+    assert 3 <= min(edges) < 3.1
+    assert 4.9 < max(edges) <= 5
+    assert np.mean(edges) == pytest.approx(4, abs=0.1)
+    assert 1.5 <= jitter_size(SuperpixelSettings(size_mm=2), (1.0, 1.0), rng).size_mm <= 2.5

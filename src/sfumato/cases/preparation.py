@@ -9,11 +9,12 @@ from sfumato.arrays import Image, Label, ProbabilityBytes
 from sfumato.cases.case import Case
 from sfumato.errors import CaseError, InputError
 from sfumato.image.geometry import Geometry
-from sfumato.image.grid import model_grid
+from sfumato.image.grid import ModelGrid, ModelLabel, model_grid
 from sfumato.image.preprocessing import PreprocessingSettings, normalize_intensities
 from sfumato.image.quantise import quantise
 from sfumato.labels.softeners import SofteningSettings, soften
-from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.labels.softening import check_label
+from sfumato.labels.superpixels import Levels, SuperpixelSettings, scale_to_levels
 from sfumato.settings import Settings
 
 MAX_POSITIONS = 10_000
@@ -44,7 +45,10 @@ class PreparedCase:
         id: Name of the case.
         image: Normalised intensities.
         hard_label: What the annotator drew.
-        soft_label: The probability of each class, in steps of 1/255.
+        soft_label: The probability of each class, in steps of 1/255; None where training draws
+            it anew.
+        levels: The intensities that superpixels are then drawn from, else None. Normalised ones
+            would not do: they are cut off, and skull-stripped heads lose their outline.
         positions: For each foreground class, indices of (some of) its elements.
         geometry: The model's grid.
     """
@@ -52,7 +56,8 @@ class PreparedCase:
     id: str
     image: Image
     hard_label: Label
-    soft_label: ProbabilityBytes
+    soft_label: ProbabilityBytes | None
+    levels: Levels | None = None
     positions: tuple[Int32[np.ndarray, "_ axes"], ...]
     geometry: Geometry
 
@@ -60,7 +65,8 @@ class PreparedCase:
 def prepare_case(case: Case, settings: PreparationSettings) -> PreparedCase:
     """Bring a case to the model's grid, soften its label and normalise its intensities.
 
-    Superpixels are computed here, on the model's grid, where training will see them.
+    Superpixels are computed here, on the model's grid, where training will see them; or, where
+    it draws them anew, what it needs for that.
 
     Args:
         case: A case with a label.
@@ -84,24 +90,41 @@ def prepare_case(case: Case, settings: PreparationSettings) -> PreparedCase:
     try:
         # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
         image = grid.image_to_model(normalize_intensities(case.image, channels))
-        soft_label = soften(
-            grid.image_to_model(case.image),
-            hard_label,
-            grid.target.spacing,
-            settings.n_classes,
-            settings.softening,
-            settings.superpixels,
-        )
+        intensities = grid.image_to_model(case.image)
+        soft_label, levels = None, None
+        if settings.softening.when == "once":
+            soft_label = soften(
+                intensities,
+                hard_label,
+                grid.target.spacing,
+                settings.n_classes,
+                settings.softening,
+                settings.superpixels,
+                rater_labels=_rater_labels(case, grid, settings),
+            )
+        else:
+            check_label(hard_label, settings.n_classes)
+            levels = scale_to_levels(intensities, settings.superpixels)
     except InputError as error:
         raise CaseError(case.id, str(error)) from error
     return PreparedCase(
         id=case.id,
         image=image,
         hard_label=hard_label,
-        soft_label=quantise(soft_label),
+        soft_label=None if soft_label is None else quantise(soft_label),
+        levels=levels,
         positions=tuple(_positions(hard_label, k) for k in range(1, settings.n_classes)),
         geometry=grid.target,
     )
+
+
+def _rater_labels(
+    case: Case, grid: ModelGrid, settings: PreparationSettings
+) -> tuple[ModelLabel, ...]:
+    """Bring what everyone drew to the model's grid, where the rule asks for it."""
+    if settings.softening.method != "raters":
+        return ()
+    return tuple(grid.label_to_model(label, settings.n_classes) for label in case.rater_labels)
 
 
 def _positions(label: Label, class_index: int) -> Int32[np.ndarray, "_ axes"]:

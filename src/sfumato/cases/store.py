@@ -97,7 +97,9 @@ def _save(case: PreparedCase, place: Path) -> None:
         temporary.mkdir(parents=True)
         _save_array(temporary / "image.npy", case.image)
         _save_array(temporary / "hard_label.npy", case.hard_label)
-        _save_array(temporary / "soft_label.npy", case.soft_label)
+        for name, array in (("soft_label", case.soft_label), ("levels", case.levels)):
+            if array is not None:
+                _save_array(temporary / f"{name}.npy", array)
         _save_array(temporary / "affine.npy", case.geometry.affine)
         for index, positions in enumerate(case.positions, start=1):
             _save_array(temporary / f"positions_{index}.npy", positions)
@@ -117,13 +119,15 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 def _load(place: Path) -> PreparedCase:
     n_foreground = len(list(place.glob("positions_*.npy")))
+    is_redrawn = (place / "levels.npy").exists()
     try:
         hard_label = np.load(place / "hard_label.npy", mmap_mode="r")
         return PreparedCase(
             id=place.name.rpartition("-")[0],
             image=np.load(place / "image.npy", mmap_mode="r"),
             hard_label=hard_label,
-            soft_label=np.load(place / "soft_label.npy", mmap_mode="r"),
+            soft_label=None if is_redrawn else np.load(place / "soft_label.npy", mmap_mode="r"),
+            levels=np.load(place / "levels.npy", mmap_mode="r") if is_redrawn else None,
             positions=tuple(
                 np.load(place / f"positions_{index}.npy") for index in range(1, n_foreground + 1)
             ),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sfumato.cli.console import print_facts, say
 from sfumato.image.preprocessing import ChannelSettings
+from sfumato.labels.softeners import SofteningSettings
 from sfumato.training.loop import TrainingSettings
 from sfumato.workflow.run import Run
 
@@ -25,8 +26,8 @@ def plan_facts(run: Run) -> dict[str, str]:
         "intensities": _channel_text(config.preprocessing.channels or ()),
         "superpixels": f"{config.superpixels.size_mm:g} mm wide, compactness"
         f" {config.superpixels.compactness:g}",
-        "soft labels": f"{config.softening.method}, weight {config.loss.soft_weight:g}"
-        f" beside the hard loss {config.loss.hard}",
+        "soft labels": f"{config.softening.method}{_how_often(config.softening)}, weight"
+        f" {config.loss.soft_weight:g} beside the hard loss {config.loss.hard}",
         "patch": f"{_times(patches.shape or ())} elements, {patches.batch_size} a step",
         "network": f"U-Net with {'-'.join(map(str, network.features or ()))} features",
         "training": f"{_length(config.training)}, seed {config.training.seed}, on {run.device}",
@@ -45,6 +46,12 @@ def _length(training: TrainingSettings) -> str:
     if training.minutes < 1:
         return f"{60 * training.minutes:.3g} seconds"
     return f"{training.minutes:.4g} minutes"
+
+
+def _how_often(softening: SofteningSettings) -> str:
+    if softening.when == "once":
+        return ""
+    return f", drawn anew {softening.when.replace('_', ' ')}"
 
 
 def _channel_text(channels: Sequence[ChannelSettings]) -> str:

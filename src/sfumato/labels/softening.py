@@ -125,6 +125,7 @@ def soften_image_label(  # noqa: PLR0913 - an image, its label, and how
     *,
     scale_mm: float | None = None,
     rng: np.random.Generator | None = None,
+    is_scaled: bool = False,
     n_threads: int = 1,
 ) -> Probability:
     """Soften every boundary of a label, all in one pass: superpixels, distances, probabilities.
@@ -146,6 +147,8 @@ def soften_image_label(  # noqa: PLR0913 - an image, its label, and how
         scale_mm: The distance from the boundary at which one of two classes has the
             probability 3/4; None stands for the smallest spacing.
         rng: Draws other superpixels at every call, see `compute_superpixels`.
+        is_scaled: Whether the image is a piece of what `scale_to_levels` made of the whole one,
+            so that intensities count in it as in the whole.
         n_threads: How many threads work; the result does not depend on it.
 
     Returns:
@@ -163,7 +166,7 @@ def soften_image_label(  # noqa: PLR0913 - an image, its label, and how
             " resample the label to the image's grid first"
         )
     scale_mm = _checked_scale(label, spacing, n_classes, scale_mm)
-    seeded = seed(image, spacing, settings, rng)
+    seeded = seed(image, spacing, settings, rng, is_scaled=is_scaled)
     if not seeded.has_contrast:
         return one_hot(label, n_classes)
     probability = np.zeros((n_classes, *label.shape), np.float32)

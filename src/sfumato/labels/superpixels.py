@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from math import floor, gcd, isfinite, prod
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int16
 from pydantic import Field
 
 from sfumato._kernel import native
@@ -16,12 +18,18 @@ N_LEVELS = 4096
 """How many levels intensities are told apart by; superpixels are worked out in whole levels."""
 CORE_TYPES = (np.float32, np.int16, np.uint16, np.uint8)
 """Intensities that need no copy."""
+PHOTO_UNIT = (N_LEVELS - 1) / 2
+"""Levels for a difference of one in L*, a* or b* of a photograph: they range from -1 to 1."""
 N_SAMPLED = 2**15
 """About how many elements percentiles are taken from where there are more."""
 LARGEST_GAIN = 1e38
 """Levels for one unit of intensity, at most: what float32 can hold."""
 SEED_JITTER = 0.25
 """How far seeds are moved at most where superpixels are drawn at random, in superpixel edges."""
+SIZE_JITTER = 0.25
+"""By which share `jitter_size` makes superpixels larger or smaller at most."""
+Levels = Int16[np.ndarray, "channel *space"]
+"""Intensities as superpixels are told apart by: whole levels from 0 to `N_LEVELS` - 1."""
 
 
 class SuperpixelSettings(Settings):
@@ -138,13 +146,63 @@ class Seeded:
     has_contrast: bool
 
 
+def scale_to_levels(image: RawImage, settings: SuperpixelSettings) -> Levels:
+    """Scale the intensities of an image as superpixels compare them.
+
+    A piece of the result, handed over with `is_scaled`, is scaled as the whole image was; the
+    whole of it gives the same superpixels as the image.
+
+    Args:
+        image: Intensities of any scale.
+        settings: Says whether the image is a photograph.
+
+    Raises:
+        InputError: If the image is empty or holds NaN or infinity, or `is_photo` is set for an
+            image that is no colour photograph.
+
+    Examples:
+        >>> scale_to_levels(np.array([[1.0, 2.0, 3.0]], np.float32), SuperpixelSettings())
+        array([[   0, 2048, 4095]], dtype=int16)
+    """
+    _check_not_empty(image)
+    image, scale = _scaled(image, settings)
+    levels = np.empty(image.shape, np.int16)
+    for channel, low, gain, result in zip(image, scale.low, scale.gain, levels, strict=True):
+        if not np.isfinite(channel).all():
+            check_finite(-1)
+        # As the compiled core does it, operation by operation.
+        with np.errstate(over="ignore"):  # far outside the percentiles, which is cut off
+            above = (channel.astype(np.float32) - np.float32(low)) * np.float32(gain)
+        level = (above + np.float32(0.5)).clip(0, N_LEVELS - 0.5)
+        np.copyto(result, level, casting="unsafe")
+    return levels
+
+
+def jitter_size(
+    settings: SuperpixelSettings, spacing: Spacing, rng: np.random.Generator
+) -> SuperpixelSettings:
+    """Draw a size of superpixels about the one that is set, up to a quarter larger or smaller."""
+    size_mm = settings.size_mm or default_size_mm(spacing)
+    factor = float(rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER))
+    return settings.model_copy(update={"size_mm": size_mm * factor})
+
+
 def seed(
     image: RawImage,
     spacing: Spacing,
     settings: SuperpixelSettings,
     rng: np.random.Generator | None = None,
+    *,
+    is_scaled: bool = False,
 ) -> Seeded:
     """Lay the grid of seeds over an image.
+
+    Args:
+        image: Intensities of any scale, or in levels.
+        spacing: Millimetres along each spatial axis.
+        settings: How large and how regular superpixels are.
+        rng: Moves every seed at random; None leaves seeds where they are.
+        is_scaled: Whether the image is (a piece of) what `scale_to_levels` returned.
 
     Raises:
         InputError: If spacing does not fit the image, the image is empty or holds NaN or infinity
@@ -153,25 +211,23 @@ def seed(
     """
     shape = image.shape[1:]
     check_spacing(spacing, len(shape))
-    if image.size == 0:
-        raise InputError(f"the image is empty (shape {image.shape}); leave it out")
+    _check_not_empty(image)
     size_mm = settings.size_mm or default_size_mm(spacing)
     n_cells = [
         min(n, max(1, floor(n * step_mm / size_mm + 0.5)))
         for n, step_mm in zip(shape, spacing, strict=True)
     ]
-    low, gain = zip(*(_level_scale(channel) for channel in image), strict=True)
-    has_contrast, unit = any(gain), float(N_LEVELS - 1)
-    if settings.is_photo:
-        image, unit = _photo_to_lab(image), (N_LEVELS - 1) / 2  # L*, a*, b*: -1 to 1
-        low, gain = (-1.0,) * 3, (unit,) * 3
-    elif image.dtype not in CORE_TYPES:
-        image = image.astype(np.float32)
+    if is_scaled:
+        has_contrast = any(channel.min() < channel.max() for channel in image)
+        scale = _Scale((0.0,) * len(image), (1.0,) * len(image), has_contrast)
+    else:
+        image, scale = _scaled(image, settings)
+    unit = PHOTO_UNIT if settings.is_photo else float(N_LEVELS - 1)
     n_missing = 3 - len(shape)
     weights = [settings.compactness * unit * step_mm / size_mm for step_mm in spacing]
     core_settings = native.Superpixels(
-        low=low,
-        gain=gain,
+        low=scale.low,
+        gain=scale.gain,
         n_cells=[1] * n_missing + n_cells,
         weights=[1.0] * n_missing + weights,
         n_iterations=settings.n_iterations,
@@ -179,7 +235,9 @@ def seed(
     )
     volume = image.reshape(len(image), *[1] * n_missing, *shape)
     return Seeded(
-        image=np.ascontiguousarray(volume), settings=core_settings, has_contrast=has_contrast
+        image=np.ascontiguousarray(volume),
+        settings=core_settings,
+        has_contrast=scale.has_contrast,
     )
 
 
@@ -196,6 +254,29 @@ def check_finite(n_superpixels: int) -> None:
     """
     if n_superpixels < 0:
         raise InputError("the image holds NaN or infinity; replace them by numbers first")
+
+
+def _check_not_empty(image: RawImage) -> None:
+    if image.size == 0:
+        raise InputError(f"the image is empty (shape {image.shape}); leave it out")
+
+
+class _Scale(NamedTuple):
+    """From intensities to levels: for each channel, what becomes level 0, and levels a unit."""
+
+    low: tuple[float, ...]
+    gain: tuple[float, ...]
+    has_contrast: bool
+
+
+def _scaled(image: RawImage, settings: SuperpixelSettings) -> tuple[RawImage, _Scale]:
+    """Return an image as the compiled core takes it, and how it comes to levels."""
+    low, gain = zip(*(_level_scale(channel) for channel in image), strict=True)
+    if settings.is_photo:
+        return _photo_to_lab(image), _Scale((-1.0,) * 3, (PHOTO_UNIT,) * 3, any(gain))
+    if image.dtype not in CORE_TYPES:
+        image = image.astype(np.float32)
+    return image, _Scale(low, gain, any(gain))
 
 
 def _level_scale(channel: np.ndarray) -> tuple[float, float]:

@@ -1,15 +1,16 @@
 """Patches: the pieces of cases that training sees."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Shaped
 from pydantic import Field
 from torch.nn import functional
 
-from sfumato.arrays import Image, Label, Probability
+from sfumato.arrays import Image, Label, Probability, Spacing
 from sfumato.cases.preparation import PreparedCase
 from sfumato.errors import InputError
 from sfumato.model.tensors import HardTarget, Images, SoftTarget
@@ -20,6 +21,7 @@ from sfumato.training.augmentation import (
     change_intensities,
     draw_matrix,
 )
+from sfumato.training.redrawing import Redrawing
 
 
 class PatchSettings(Settings):
@@ -38,11 +40,19 @@ class PatchSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patch:
-    """A piece of a case: image, hard and soft label cut alike."""
+    """A piece of a case: image, hard and soft label cut alike.
+
+    Attributes:
+        image: Normalised intensities.
+        hard_label: What the annotator drew.
+        soft_label: The probability of each class, or None where it is yet to be drawn.
+        levels: The intensities that superpixels are then drawn from, else None.
+    """
 
     image: Image
     hard_label: Label
-    soft_label: Probability
+    soft_label: Probability | None
+    levels: Image | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,12 +81,14 @@ class BatchSource:
         patches: How large patches and batches are, nothing left open.
         augmentation: How patches are changed.
         seed: Decides, with the step's number, all that is random.
+        redrawing: How soft labels are drawn that the cases do not bring with them.
     """
 
     cases: Sequence[PreparedCase]
     patches: PatchSettings
     augmentation: AugmentationSettings
     seed: int
+    redrawing: Redrawing | None = None
 
     def draw(self, step: int) -> Batch:
         """Draw the batch of one step."""
@@ -85,17 +97,39 @@ class BatchSource:
             raise InputError("patch settings must be complete; let the plan fill them first")
         drawn = []
         for _ in range(self.patches.batch_size):
-            case = self.cases[int(rng.integers(len(self.cases)))]
+            index = int(rng.integers(len(self.cases)))
+            case = self._case(index, step)
             placement = draw_placement(case, self.patches, self.augmentation, rng)
             patch = cut_patch(case, placement, self.patches.shape)
+            soft_label = self._soft_label(patch, case.geometry.spacing, rng)
             image = change_intensities(patch.image, self.augmentation, rng)
-            drawn.append((image, patch.hard_label, patch.soft_label))
+            drawn.append((image, patch.hard_label, soft_label))
         images, hard_labels, soft_labels = zip(*drawn, strict=True)
         return Batch(
             images=torch.from_numpy(np.stack(images)),
             hard_target=torch.from_numpy(np.stack(hard_labels).astype(np.int64)),
             soft_target=torch.from_numpy(np.stack(soft_labels)),
         )
+
+    def _case(self, index: int, step: int) -> PreparedCase:
+        """Open a case, with the soft label of the step's epoch where epochs have their own."""
+        case = self.cases[index]
+        if self.redrawing is None or self.redrawing.softening.when != "every_epoch":
+            return case
+        assert self.patches.batch_size is not None
+        # In an epoch each case gives one patch on average.
+        steps_per_epoch = math.ceil(len(self.cases) / self.patches.batch_size)
+        return self.redrawing.soften_case(case, (self.seed, step // steps_per_epoch, index))
+
+    def _soft_label(self, patch: Patch, spacing: Spacing, rng: np.random.Generator) -> Probability:
+        """Return a patch's soft label, drawn now if it did not come with the case."""
+        if patch.soft_label is not None:
+            return patch.soft_label
+        assert self.redrawing is not None
+        assert patch.levels is not None
+        # A generator of its own: patches are the same, however often soft labels are drawn.
+        (own_rng,) = rng.spawn(1)
+        return self.redrawing.soften(patch.levels, patch.hard_label, spacing, own_rng)
 
 
 def draw_placement(
@@ -146,10 +180,16 @@ def _cut_straight(case: PreparedCase, placement: Placement, shape: tuple[int, ..
         index = np.rint(placement.centre[axis] + offsets).astype(int)
         indices.append(index.clip(0, case.geometry.shape[axis] - 1))
     where = np.ix_(*indices)
+    soft_label = levels = None
+    if case.soft_label is not None:
+        soft_label = np.stack([c[where] for c in case.soft_label]).astype(np.float32) / 255
+    if case.levels is not None:
+        levels = np.stack([channel[where] for channel in case.levels]).astype(np.float32)
     return Patch(
         image=np.stack([channel[where] for channel in case.image]),
         hard_label=case.hard_label[where],
-        soft_label=np.stack([c[where] for c in case.soft_label]).astype(np.float32) / 255,
+        soft_label=soft_label,
+        levels=levels,
     )
 
 
@@ -162,17 +202,17 @@ def _cut_turned(case: PreparedCase, placement: Placement, shape: tuple[int, ...]
     lowest, highest = lowest.clip(0, limit - 1), highest.clip(1, limit)
     box = tuple(slice(a, b) for a, b in zip(lowest, highest, strict=True))
     grid = _sampling_grid(coordinates - lowest, highest - lowest)
-    n_channels = len(case.image)
-    smooth = np.concatenate(
-        [case.image[:, *box], case.soft_label[:, *box].astype(np.float32) / 255]
-    )
-    sampled = _sample(smooth, grid, "bilinear")
-    hard_label = _sample(case.hard_label[box][None].astype(np.float32), grid, "nearest")
-    soft_label = sampled[n_channels:]
+    soft_label = levels = None
+    if case.soft_label is not None:
+        soft_label = _sample(case.soft_label[:, *box] / np.float32(255), grid, "bilinear")
+        soft_label /= soft_label.sum(axis=0, keepdims=True)
+    if case.levels is not None:
+        levels = _sample(case.levels[:, *box], grid, "bilinear")
     return Patch(
-        image=sampled[:n_channels],
-        hard_label=hard_label[0].astype(np.uint8),
-        soft_label=soft_label / soft_label.sum(axis=0, keepdims=True),
+        image=_sample(case.image[:, *box], grid, "bilinear"),
+        hard_label=_sample(case.hard_label[box][None], grid, "nearest")[0].astype(np.uint8),
+        soft_label=soft_label,
+        levels=levels,
     )
 
 
@@ -195,9 +235,9 @@ def _sampling_grid(
 
 
 def _sample(
-    channels: Float32[np.ndarray, "_ *space"], grid: torch.Tensor, mode: str
+    channels: Shaped[np.ndarray, "_ *space"], grid: torch.Tensor, mode: str
 ) -> Float32[np.ndarray, "_ *patch"]:
-    source = torch.from_numpy(np.ascontiguousarray(channels))[None]
+    source = torch.from_numpy(channels.astype(np.float32))[None]
     sampled = functional.grid_sample(
         source, grid, mode=mode, padding_mode="border", align_corners=True
     )

@@ -21,6 +21,7 @@ from sfumato.model.trained import TrainedModel
 from sfumato.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from sfumato.training.loop import Progress, Validate, compute_dtype, optimize
 from sfumato.training.patches import BatchSource
+from sfumato.training.redrawing import Redrawing
 from sfumato.workflow.history import History
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run import Run, RunRequest, start_run
@@ -74,6 +75,11 @@ def run_training(run: Run) -> Generator[Progress]:
         patches=config.patches,
         augmentation=config.augmentation,
         seed=config.training.seed,
+        redrawing=Redrawing(
+            softening=config.softening,
+            superpixels=config.superpixels,
+            n_classes=len(run.classes),
+        ),
     )
     validate = _validation(run) if run.validation_cases else None
     saved_at = time.monotonic()
