@@ -17,13 +17,13 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import slic
 
 from phantoms import Phantom, body, brain, slice_of
 from sfumato import SuperpixelSettings, compute_superpixels, soften_image_label
 from sfumato.arrays import Label, Probability, Superpixels
+from sfumato.evaluation.softness import achievable_accuracy, boundary_recall
 
 PHANTOMS: dict[str, Callable[[], Phantom]] = {
     "slice 512²": partial(slice_of, 512, 1),
@@ -89,27 +89,14 @@ def soft_label_by_scipy(phantom: Phantom, n_superpixels: int) -> Probability:
     return probability / probability.sum(axis=0)
 
 
-def borders(labels: Superpixels | Label) -> Bool[np.ndarray, "*space"]:
-    """Mark elements that share a face with one of another label."""
-    found = np.zeros(labels.shape, bool)
-    for axis in range(labels.ndim):
-        ahead, behind = (np.moveaxis(found, axis, 0)[part] for part in (slice(1, None), slice(-1)))
-        differs = np.diff(np.moveaxis(labels, axis, 0).astype(np.int64), axis=0) != 0
-        ahead |= differs
-        behind |= differs
-    return found
-
-
 def quality(superpixels: Superpixels, label: Label) -> tuple[float, float, float]:
     """Return ASA, UE and BR (Stutz et al. 2018, doi:10.1016/j.cviu.2017.03.007)."""
     joint = np.bincount(superpixels.ravel() * np.int64(N_CLASSES) + label.ravel())
     joint = np.pad(joint, (0, -len(joint) % N_CLASSES)).reshape(-1, N_CLASSES)
     total = joint.sum(axis=1, keepdims=True)
-    accuracy = joint.max(axis=1).sum() / label.size
     leak = np.minimum(joint, total - joint)[joint > 0].sum() / label.size
-    edges = borders(label)
-    near = binary_dilation(borders(superpixels), np.ones((3,) * label.ndim))
-    return float(accuracy), float(leak), float((edges & near).sum() / edges.sum())
+    accuracy = achievable_accuracy(label, superpixels)
+    return accuracy, float(leak), boundary_recall(label, superpixels)
 
 
 def gigabytes_a_second() -> float:

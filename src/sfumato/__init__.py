@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sfumato.cases.dataset import Dataset
     from sfumato.errors import SfumatoError
     from sfumato.evaluation.scores import CaseScore, score_case
-    from sfumato.image.files import read_image, write_label
+    from sfumato.image.files import read_image, read_probability, write_label
     from sfumato.image.geometry import Geometry
     from sfumato.inference.predictor import Predictor
     from sfumato.inference.probability import ProbabilityMap
@@ -54,6 +54,7 @@ _HOMES = {
     "TrainedModel": "model.trained",
     "compute_superpixels": "labels.superpixels",
     "read_image": "image.files",
+    "read_probability": "image.files",
     "score_case": "evaluation.scores",
     "signed_distance": "labels.distance",
     "soften_image_label": "labels.softening",
@@ -77,6 +78,7 @@ __all__ = [
     "__version__",
     "compute_superpixels",
     "read_image",
+    "read_probability",
     "score_case",
     "signed_distance",
     "soften_image_label",

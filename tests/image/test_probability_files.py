@@ -66,13 +66,71 @@ def test_refuses_other_formats_names_and_shapes(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def save(path: Path, values: np.ndarray, slope: float | None = None) -> Path:
+    image = nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 3.0, 1.0]))
+    image.header.set_slope_inter(slope, None if slope is None else 0)
+    nibabel.save(image, path)
+    return path
+
+
+def test_reads_numbers_of_other_programs(tmp_path: Path) -> None:
+    probability = a_probability(3, 4, 5)
+    for values in (probability, probability.astype(np.float64)):
+        again, geometry = read_probability(
+            save(tmp_path / "sub-01_probseg.nii.gz", np.moveaxis(values, 0, -1))
+        )
+        np.testing.assert_allclose(again, probability, atol=1e-6)
+        assert geometry.spacing == (2.0, 2.0, 3.0)
+
+
+def test_reads_bytes_that_were_rounded_class_by_class(tmp_path: Path) -> None:
+    probability = a_probability(3, 4, 5)
+    steps = np.rint(np.moveaxis(probability, 0, -1) * 255).astype(np.uint8)
+    assert (steps.sum(axis=-1, dtype=int) != 255).any()
+    again, _ = read_probability(save(tmp_path / "a_probseg.nii.gz", steps, 1 / 255))
+    np.testing.assert_allclose(again, probability, atol=2 / 255)
+    np.testing.assert_allclose(again.sum(axis=0), 1, atol=1e-6)
+
+
+def test_reads_vectors_as_itk_writes_them(tmp_path: Path) -> None:
+    probability = a_probability(3, 4, 5)
+    image = SimpleITK.GetImageFromArray(np.transpose(probability, (3, 2, 1, 0)), isVector=True)
+    SimpleITK.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    assert nibabel.load(tmp_path / "a.nii.gz").shape == (3, 4, 5, 1, 3)
+    again, _ = read_probability(str(tmp_path / "a.nii.gz"))
+    np.testing.assert_allclose(again, probability, atol=1e-6)
+
+
+def test_what_is_read_and_written_again_stays_the_same(tmp_path: Path) -> None:
+    geometry = Geometry.from_spacing((3, 4, 5), (1.0, 1.0, 2.0))
+    write_probability(tmp_path / "a.nii.gz", a_probability(3, 4, 5), geometry, NAMES)
+    first, place = read_probability(tmp_path / "a.nii.gz")
+    write_probability(tmp_path / "b.nii.gz", first, place, NAMES)
+    second, _ = read_probability(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(first, second)
+
+
 def test_refuses_to_read_what_is_no_probability(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such NIfTI file"):
         read_probability(tmp_path / "a.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "b.nii")
     with pytest.raises(FileError, match="has 3 axes, but a probability must have four"):
-        read_probability(tmp_path / "b.nii")
-    image = nibabel.Nifti1Image(np.zeros((3, 4, 5, 2), np.uint8), np.eye(4))
-    nibabel.save(image, tmp_path / "c.nii")
-    with pytest.raises(FileError, match="do not sum to one"):
-        read_probability(tmp_path / "c.nii")
+        read_probability(save(tmp_path / "b.nii", np.zeros((3, 4, 5), np.uint8)))
+    with pytest.raises(FileError, match="do not sum to one, but to 0 to 0"):
+        read_probability(save(tmp_path / "c.nii", np.zeros((3, 4, 5, 2), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.5, 0.4], "do not sum to one, but to 0.9 to 0.9, .* add the background"),
+        ([1.5, -0.5], "values from -0.5 to 1.5, but probabilities are from 0 to 1"),
+        ([255.0, 0.0], "values from 0 to 255, .* store whole numbers with the slope"),
+        ([np.nan, 1.0], "values from nan to nan"),
+    ],
+)
+def test_says_what_is_wrong_with_the_values(
+    tmp_path: Path, values: list[float], message: str
+) -> None:
+    stored = np.broadcast_to(np.array(values, np.float32), (3, 4, 5, 2))
+    with pytest.raises(FileError, match=message):
+        read_probability(save(tmp_path / "a.nii", stored))

@@ -12,11 +12,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from sfumato.cli.exit_codes import SOME_FAILED, USERS_ERROR
 from sfumato.errors import CaseError
@@ -54,7 +57,7 @@ def print_table(table: Table, title: str | None = None) -> None:
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """Show a progress bar with count, time spent and time left while items are worked through."""
+    """Show a progress bar with count, rate, time spent and left while items are worked through."""
     if not total:
         return
     if not console.is_terminal:
@@ -65,12 +68,24 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
         TextColumn("{task.description:22}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+class _RateColumn(ProgressColumn):
+    """How many items are done in a second, or in a minute where they take longer."""
+
+    def render(self, task: Task) -> Text:
+        """Write the rate; nothing before the first items are done."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.3g}/s" if speed >= 1 else f"{60 * speed:.3g}/min")
 
 
 def end_with(failures: Sequence[Failure], total: int) -> None:

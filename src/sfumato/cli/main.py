@@ -7,12 +7,14 @@ import sys
 
 import typer
 
+from sfumato.cli.audit import audit
 from sfumato.cli.demo import demo
 from sfumato.cli.evaluate import evaluate
 from sfumato.cli.exit_codes import INTERRUPTED, OUR_ERROR, USERS_ERROR
 from sfumato.cli.info import info
 from sfumato.cli.segment import segment
 from sfumato.cli.soften import soften
+from sfumato.cli.sweep import sweep
 from sfumato.cli.train import train
 from sfumato.errors import SfumatoError
 from sfumato.storage import os_reason
@@ -32,7 +34,7 @@ app = typer.Typer(
     [bold]Own data:[/]    sfumato train my_data --out run --time 20min
                  sfumato segment run new_images --out segmentations""",
 )
-for command in (demo, info, soften, train, segment, evaluate):
+for command in (demo, info, soften, sweep, audit, train, segment, evaluate):
     app.command(no_args_is_help=command is not demo)(command)
 
 

@@ -135,7 +135,7 @@ def write_metrics(evaluation: Evaluation, folder: Path) -> None:
         },
         "cases": [_case_document(score) for score in evaluation.cases],
     }
-    text = json.dumps(_nan_to_null(document), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(nan_to_null(document), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "metrics.json", text + "\n")
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -220,9 +220,10 @@ def _long_rows(scores: Sequence[CaseScore]) -> Iterator[tuple[str, str, str, str
                 yield score.id, name, metric, "" if math.isnan(value) else repr(float(value))
 
 
-def _nan_to_null(value: Any) -> Any:
+def nan_to_null(value: Any) -> Any:
+    """Replace undefined numbers, however deep, by what JSON has for them."""
     if isinstance(value, dict):
-        return {name: _nan_to_null(inner) for name, inner in value.items()}
+        return {name: nan_to_null(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_nan_to_null(inner) for inner in value]
+        return [nan_to_null(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

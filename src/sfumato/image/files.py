@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 _LARGEST_VALUE = 2**32 - 1
+_ROUNDING = 1e-3
+"""By how much a probability may lie beyond 0 or 1, and a sum of exact ones beside 1."""
+_MOST_ROUNDING = 0.05
+"""By how much a sum of probabilities in bytes may lie beside 1, however many classes there are."""
 
 
 def read_image(path: Path | str) -> tuple[Image, Geometry]:
@@ -178,28 +182,61 @@ def write_probability(
     write_nifti(path, steps, geometry, slope=1 / STEPS)
 
 
-def read_probability(path: Path) -> tuple[Probability, Geometry]:
-    """Read a probability from NIfTI with the classes last; classes sum to one again.
+def read_probability(path: Path | str) -> tuple[Probability, Geometry]:
+    """Read the probability of each class from NIfTI, such as a `_probseg` file of BIDS.
+
+    The classes are the last axis: the fourth, or the fifth after one of a single element, as ITK
+    writes vectors. A volume of one slice is a flat image. Stored slopes are applied; what
+    rounding left of the classes' sum is divided out.
 
     Raises:
-        FileError: If the file is missing, damaged or holds no probabilities.
+        FileError: If the file is missing or damaged, has no axis of classes, holds values that
+            are no probabilities, or classes that do not sum to one.
+
+    Source: BIDS 1.10, derivatives, probabilistic segmentations.
     """
+    path = Path(path)
     if file_suffix(path) not in NIFTI_SUFFIXES or not path.is_file():
         raise FileError(path, "no such NIfTI file; check the path")
     values, affine = load_nifti(path)
+    if values.ndim == 5 and values.shape[3] == 1:
+        values = values[:, :, :, 0]
     if values.ndim != 4:
         raise FileError(
-            path, f"has {values.ndim} axes, but a probability must have four with the classes last"
+            path,
+            f"has {values.ndim} axes, but a probability must have four with the classes last;"
+            " join files of one class each, background included",
         )
     probability = np.ascontiguousarray(np.moveaxis(values, -1, 0), dtype=np.float32)
-    total = probability.sum(axis=0)
-    if not (probability.min() >= 0 and np.allclose(total, 1, atol=0.05)):
-        raise FileError(path, "its classes do not sum to one, so it holds no probabilities")
-    probability /= total
+    probability = _normalized(path, probability)
     if probability.shape[-1] == 1:
         flat = probability[..., 0]
         return flat, flat_geometry(path, flat.shape[1:], affine)
     return probability, placed(path, probability.shape[1:], affine)
+
+
+def _normalized(path: Path, probability: Probability) -> Probability:
+    """Divide out what rounding left of the sums, and refuse what no rounding explains."""
+    lowest, highest = float(probability.min()), float(probability.max())
+    # Written so that NaN is refused too.
+    if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
+        raise FileError(
+            path,
+            f"holds values from {lowest:.4g} to {highest:.4g}, but probabilities are from 0 to 1;"
+            " store whole numbers with the slope that makes them so",
+        )
+    probability = probability.clip(0, 1)
+    total = probability.sum(axis=0)
+    most = min(_ROUNDING + len(probability) / (2 * STEPS), _MOST_ROUNDING)
+    if float(np.abs(total - 1).max()) > most:
+        raise FileError(
+            path,
+            f"its classes do not sum to one, but to {total.min():.4g} to {total.max():.4g}, so it"
+            " holds no probabilities of classes; add the background as the first one if it is"
+            " missing",
+        )
+    probability /= total
+    return probability
 
 
 def _read(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:

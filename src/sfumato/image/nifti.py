@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import nibabel
 import numpy as np
 from jaxtyping import Float64, Shaped
+from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
 
 from sfumato.errors import FileError
@@ -22,6 +23,11 @@ _FlatAffine: TypeAlias = Float64[np.ndarray, "3 3"]
 _FORMATS = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}  # by the header's size in bytes
 _METRE, _MILLIMETRE, _MICROMETRE = 1, 2, 3
 _UNIT_MM = {_METRE: 1e3, _MILLIMETRE: 1.0, _MICROMETRE: 1e-3}
+_COMPRESSION = 6
+"""Of zlib's levels: a third smaller than level 1 where labels are soft; 9 gains little more and is
+several times slower."""
+_SLAB = 16
+"""Slices copied at a time where axes change their order: what is read stays in the cache."""
 _SPATIAL_UNIT = 0b111  # the bits of xyzt_units that stand for space; the others stand for time
 
 
@@ -41,6 +47,7 @@ def read_nifti(path: Path) -> tuple[Elements, Geometry]:
     if values.ndim == 5 and values.shape[3] == 1:
         values = values[:, :, :, 0]
     channels_first = np.moveaxis(values, -1, 0) if values.ndim > 3 else values[np.newaxis]
+    channels_first = _last_axis_fastest(channels_first)
     return channels_first, placed(path, channels_first.shape[1:], affine)
 
 
@@ -86,7 +93,7 @@ def write_nifti(
         FileError: If an axis is longer than NIfTI can say, or the disk is full.
     """
     try:
-        image = nibabel.Nifti1Image(values, _volume_affine(geometry))
+        image = nibabel.Nifti1Image(_first_axis_fastest(values), _volume_affine(geometry))
     except HeaderDataError as error:
         raise FileError(
             path, f"cannot hold the shape {values.shape}; NIfTI ends at 32767 elements an axis"
@@ -94,8 +101,27 @@ def write_nifti(
     image.header.set_xyzt_units("mm")
     if slope is not None:
         image.header.set_slope_inter(slope, 0)
-    with atomic_path(path) as temporary:
-        nibabel.save(image, temporary)
+    packing = {"compresslevel": _COMPRESSION} if file_suffix(path) == ".nii.gz" else {}
+    with atomic_path(path) as temporary, Opener(temporary, "wb", **packing) as stream:
+        image.to_stream(stream)
+
+
+def _last_axis_fastest(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Copy an array from the file's order to ours, several times faster than at one go."""
+    ours = np.empty(values.shape, values.dtype)
+    for start in range(0, values.shape[-1], _SLAB):
+        slab = slice(start, start + _SLAB)
+        ours[..., slab] = values[..., slab]
+    return ours
+
+
+def _first_axis_fastest(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Copy an array from our order to the file's."""
+    files = np.empty(values.shape, values.dtype, order="F")
+    for start in range(0, len(values), _SLAB):
+        slab = slice(start, start + _SLAB)
+        files[slab] = values[slab]
+    return files
 
 
 def _check_header(path: Path, raw: bytes) -> Any:

@@ -44,6 +44,18 @@ def _quantise_block(
             "probability must be nonnegative and sum to one over the classes,"
             f" got sums from {total.min():.4g} to {total.max():.4g}"
         )
+    is_certain = probability == 1
+    quantised = is_certain * np.uint8(STEPS)
+    # Most elements of a soft label are one-hot: only the others need rounding.
+    (open_elements,) = np.nonzero(~is_certain.any(axis=0) | (total != 1))
+    if len(open_elements):
+        quantised[:, open_elements] = _round(probability[:, open_elements], total[open_elements])
+    return quantised
+
+
+def _round(
+    probability: Float32[np.ndarray, "classes n"], total: Float64[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "classes n"]:
     exact = probability * (STEPS / total)
     steps = np.floor(exact)
     _hand_out_remainder(steps, exact - steps)

@@ -106,20 +106,22 @@ def softening_figure(
     classes: ClassList,
     *,
     superpixels: Superpixels | None = None,
+    raters_mean: Probability | None = None,
     title: str = "",
 ) -> bytes:
     """Draw what softening made of a hard label.
 
     The panels: the image; the superpixels' borders over it, if given; the hard label; the
-    soft label, both in the classes' colours; and how much probability was taken from the class
-    that was drawn. A volume is cut where most elements were softened; of a large image, the
-    detail with most softened elements is shown.
+    soft label and the raters' mean, if given, all in the classes' colours; and how much
+    probability was taken from the class that was drawn. A volume is cut where most elements
+    were softened; of a large image, the detail with most softened elements is shown.
 
     Args:
         case: Image, grid and hard label.
         soft_label: Probability of each class, on the case's grid.
         classes: Names for the legend.
         superpixels: What guided the softening.
+        raters_mean: Which share of several people gave each element each class.
         title: Printed above the panels.
 
     Returns:
@@ -148,8 +150,11 @@ def softening_figure(
     panels += [
         Panel(title="Hard label", layers=[_painting(hard, cut)]),
         Panel(title="Soft label", layers=[_painting(cut.of(soft_label), cut)]),
-        _taken_panel(cut.of(taken), cut),
     ]
+    if raters_mean is not None:
+        _check_shape(case, raters_mean.shape[1:], "raters' mean")
+        panels.append(Panel(title="Raters' mean", layers=[_painting(cut.of(raters_mean), cut)]))
+    panels.append(_taken_panel(cut.of(taken), cut))
     return row_png(_row(panels, cut, _class_keys(classes), title))
 
 

@@ -1,32 +1,39 @@
 """Softening the labels of many cases, from files to files."""
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from sfumato.cases.case import Case
-from sfumato.cases.dataset import Dataset
-from sfumato.config import save_config
-from sfumato.errors import CaseError, DatasetError, SfumatoError
-from sfumato.image.files import write_probability
-from sfumato.labels.softeners import SofteningSettings, soften
-from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
-from sfumato.report.figures import softening_figure
+from sfumato.cases.dataset import CaseRecord, Dataset
+from sfumato.config import load_config, save_config
+from sfumato.errors import DatasetError, SfumatoError
+from sfumato.labels.softeners import SofteningSettings
+from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.settings import Settings
-from sfumato.storage import atomic_path, write_text
+from sfumato.storage import check_output, claim_folder, write_text
 from sfumato.training.fingerprint import measure_fingerprint
 from sfumato.training.plan import choose_superpixel_size
+from sfumato.workflow.archive import REPORT_NAME, SofteningJob, soften_record
 from sfumato.workflow.failures import Failure
+from sfumato.workflow.manifest import MANIFEST_NAME, Entry, Manifest
 from sfumato.workflow.provenance import provenance
+from sfumato.workflow.ray_cluster import work_on_ray
 from sfumato.workflow.run import fingerprint_sample
 from sfumato.workflow.tracking import Track, silently
+from sfumato.workflow.workers import Lost, n_cores, work_in_processes
 
-REPORT_NAME = "run.json"
-"""File, beside the soft labels, that says how they were made."""
+CONFIG_NAME = "config.toml"
+FLAT_CASES = 10_000
+"""With more cases than these, their files are spread over 256 folders."""
+TEMPORARY = re.compile(r"\.\d+-")
+"""How the names of temporary files begin; see `atomic_path`."""
 
 
 class SofteningConfig(Settings):
@@ -34,6 +41,59 @@ class SofteningConfig(Settings):
 
     superpixels: SuperpixelSettings = SuperpixelSettings()
     softening: SofteningSettings = SofteningSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SofteningRequest:
+    """Where cases are softened, and what is written.
+
+    Attributes:
+        n_workers: How many processes work side by side; None takes one a core.
+        ray: Address of a Ray cluster that does the work instead; "auto" finds it.
+        has_pictures: Whether a picture of each case is drawn.
+        is_resumed: Whether to go on with what stands in the folder.
+        is_overwritten: Whether a folder that exists may be emptied.
+    """
+
+    n_workers: int | None = None
+    ray: str | None = None
+    has_pictures: bool = True
+    is_resumed: bool = False
+    is_overwritten: bool = False
+
+
+def start_softening(
+    dataset: Dataset,
+    wishes: SofteningConfig,
+    out: Path,
+    request: SofteningRequest,
+    track: Track = silently,
+) -> SofteningConfig:
+    """Plan, and claim the output folder, or go on with the one that is there.
+
+    A folder that is gone on with keeps the size of superpixels it was begun with unless another
+    is set: chosen anew, it might differ because a case was added, and all would be done again.
+
+    Returns:
+        All settings, nothing left open.
+
+    Raises:
+        SfumatoError: If data or folder cannot be used; the text says why.
+    """
+    if request.is_resumed and (out / MANIFEST_NAME).is_file():
+        return plan_softening(dataset, _with_size_of(out / CONFIG_NAME, wishes), track)
+    check_output(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+    chosen = plan_softening(dataset, wishes, track)
+    claim_folder(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+    return chosen
+
+
+def _with_size_of(path: Path, wishes: SofteningConfig) -> SofteningConfig:
+    if wishes.superpixels.size_mm is not None or not path.is_file():
+        return wishes
+    size_mm = load_config(SofteningConfig, path).superpixels.size_mm
+    superpixels = wishes.superpixels.model_copy(update={"size_mm": size_mm})
+    return wishes.model_copy(update={"superpixels": superpixels})
 
 
 def plan_softening(
@@ -52,7 +112,7 @@ def plan_softening(
             " names into labels/ beside images/"
         )
     superpixels = wishes.superpixels
-    if superpixels.size_mm is None and wishes.softening.method == "superpixel":
+    if superpixels.size_mm is None and wishes.softening.uses_superpixels:
         size_mm = _choose_size(dataset, track)
         superpixels = superpixels.model_copy(update={"size_mm": size_mm})
     if dataset.is_photo:
@@ -81,70 +141,136 @@ def _readable(dataset: Dataset, case_ids: Iterable[str]) -> Iterator[Case]:
 
 
 def soften_cases(
-    dataset: Dataset, config: SofteningConfig, out: Path, track: Track = silently
+    dataset: Dataset,
+    config: SofteningConfig,
+    out: Path,
+    request: SofteningRequest | None = None,
+    track: Track = silently,
 ) -> list[Failure]:
     """Write the soft label and a picture of every case of a data set.
 
     `case.nii.gz` holds the probability of each class, classes last, on the label's own
-    grid; `case.png` shows image, superpixels, hard and soft label. A bad case does not
-    stop the others.
+    grid; `case.png` shows image, superpixels, hard and soft label. More than `FLAT_CASES` cases
+    are spread over 256 folders. A bad case does not stop the others, nor does a process that
+    dies.
+
+    Cases that the folder's manifest knows are left as they are, unless their files, the
+    settings or sfumato's version changed. What is written does not depend on where and in
+    which order cases are done.
 
     Args:
         dataset: Cases with labels.
         config: Which rule, and how superpixels are made.
         out: Folder that is filled.
+        request: Where the work is done, and what is written.
         track: Told how far the job is.
 
     Returns:
         The cases that could not be softened.
+
+    Raises:
+        SfumatoError: If nothing can be written, or there is no such cluster.
     """
-    failures, softened_shares = [], {}
-    save_config(config, out / "config.toml")
+    request = request or SofteningRequest()
     started = time.monotonic()
-    for case_id in track(dataset.case_ids, "Softening labels", len(dataset)):
-        try:
-            case = dataset.load(case_id)
-            softened_shares[case_id] = _soften_case(case, dataset, config, out)
-        except SfumatoError as error:
-            failures.append(Failure.of(case_id, error))
-    report = {
-        **provenance(),
-        "dataset": dataset.name,
-        "classes": dataset.classes.names,
-        "seconds": round(time.monotonic() - started, 3),
-        "softened_share": softened_shares,
-        "failures": {failure.case_id: failure.reason for failure in failures},
-    }
+    with Manifest(out / MANIFEST_NAME) as manifest:
+        _remove_temporary_files(out)
+        save_config(config, out / CONFIG_NAME)
+        job = _make_job(dataset, config, out, request, manifest)
+        versions = provenance()
+        manifest.start(
+            {
+                **versions,
+                "job": job.key,
+                "dataset": dataset.name,
+                "classes": dataset.classes.names,
+                "is_sharded": job.is_sharded,
+                "settings": config.model_dump(mode="json", exclude_none=True),
+            }
+        )
+        failures = _soften_missing(dataset, job, request, manifest, track)
+        failed = {failure.case_id for failure in failures}
+        report = {
+            **versions,
+            "dataset": dataset.name,
+            "classes": dataset.classes.names,
+            "seconds": round(time.monotonic() - started, 3),
+            "softened_share": {
+                entry.case: entry.softened_share
+                for entry in map(manifest.find, dataset.case_ids)
+                if entry is not None and entry.case not in failed
+            },
+            "failures": {failure.case_id: failure.reason for failure in failures},
+        }
     write_text(out / REPORT_NAME, json.dumps(report, indent=2))
     return failures
 
 
-def _soften_case(case: Case, dataset: Dataset, config: SofteningConfig, out: Path) -> float:
-    """Write one case, and return which share of its elements was softened."""
-    if case.label is None:
-        raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
-    if f"{case.id}.json" == REPORT_NAME:
-        raise CaseError(
-            case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
-        )
-    spacing = case.geometry.spacing
-    soft_label = soften(
-        case.image,
-        case.label,
-        spacing,
-        len(dataset.classes),
-        config.softening,
-        config.superpixels,
+def _make_job(
+    dataset: Dataset,
+    config: SofteningConfig,
+    out: Path,
+    request: SofteningRequest,
+    manifest: Manifest,
+) -> SofteningJob:
+    # A folder keeps its layout when cases are added later.
+    begun = manifest.first_start or {"is_sharded": len(dataset) > FLAT_CASES}
+    model_case = next(_readable(dataset, dataset.case_ids), None)
+    return SofteningJob(
+        out=out.absolute(),
+        classes=dataset.classes,
+        softening=config.softening,
+        superpixels=config.superpixels,
+        n_channels=None if model_case is None else len(model_case.image),
+        model_case="" if model_case is None else model_case.id,
+        has_pictures=request.has_pictures,
+        is_sharded=begun["is_sharded"],
     )
-    write_probability(out / f"{case.id}.nii.gz", soft_label, case.geometry, dataset.classes.names)
-    superpixels = (
-        compute_superpixels(case.image, spacing, config.superpixels)
-        if config.softening.method == "superpixel"
-        else None
+
+
+def _soften_missing(
+    dataset: Dataset,
+    job: SofteningJob,
+    request: SofteningRequest,
+    manifest: Manifest,
+    track: Track,
+) -> list[Failure]:
+    """Soften what the manifest does not know to be done, and note it there."""
+    records = [_absolute(record) for record in dataset.records]
+    missing = [r for r in records if not job.is_done(r, manifest.find(r.id))]
+    tasks = ((record, manifest.find(record.id)) for record in missing)
+    work = partial(soften_record, job)
+    if request.ray is not None:
+        results = work_on_ray(work, tasks, request.ray)
+    else:
+        results = work_in_processes(work, tasks, request.n_workers or n_cores())
+    n_done = len(records) - len(missing)
+    description = f"Softening labels, {n_done} are done" if n_done else "Softening labels"
+    failures = []
+    # Whatever stops the loop, workers are stopped before anything else happens.
+    with closing(results):
+        for (record, _), result in track(results, description, len(missing)):
+            if isinstance(result, Entry):
+                manifest.add(result)
+            elif isinstance(result, Lost):
+                failures.append(Failure(case_id=record.id, reason=result.reason))
+            else:
+                failures.append(result)
+    return sorted(failures, key=lambda failure: failure.case_id)
+
+
+def _absolute(record: CaseRecord) -> CaseRecord:
+    """Name files so that other processes and later starts from other folders find them."""
+    return replace(
+        record,
+        image_paths=tuple(path.absolute() for path in record.image_paths),
+        label_paths=tuple(path.absolute() for path in record.label_paths),
     )
-    picture = softening_figure(
-        case, soft_label, dataset.classes, superpixels=superpixels, title=case.id
-    )
-    with atomic_path(out / f"{case.id}.png") as temporary:
-        temporary.write_bytes(picture)
-    return float(np.mean(soft_label.max(axis=0) < 1))
+
+
+def _remove_temporary_files(out: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for folder in (out, *(path for path in out.glob("[0-9a-f][0-9a-f]") if path.is_dir())):
+        for path in folder.iterdir():
+            if TEMPORARY.match(path.name):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,233 @@
+"""One case of an archive: softened in whichever process, and known again when it is done.
+
+Everything here can be loaded without torch, so that starting many processes is quick.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.arrays import Probability
+from sfumato.cases.case import Case
+from sfumato.cases.dataset import CaseRecord, Dataset
+from sfumato.cases.record import Listing
+from sfumato.errors import CaseError, SfumatoError
+from sfumato.image.files import write_probability
+from sfumato.labels.classes import ClassList
+from sfumato.labels.softeners import SofteningSettings, soften
+from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
+from sfumato.storage import atomic_path
+from sfumato.workflow.failures import Failure
+from sfumato.workflow.manifest import Entry, FileState, file_state, size_and_time
+
+FORMAT_VERSION = 1
+"""Part of the key: raise it whenever the files of a case change."""
+REPORT_NAME = "run.json"
+"""File, beside the soft labels, that says how they were made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SofteningJob:
+    """What is the same for all cases of an archive.
+
+    Attributes:
+        out: Folder that is filled.
+        classes: The classes of all labels.
+        softening: The rule and its numbers.
+        superpixels: How superpixels are made.
+        n_channels: How many channels every image must have; None where no case can be read.
+        model_case: The case that has so many, for messages.
+        has_pictures: Whether a picture of each case is drawn.
+        is_sharded: Whether cases are spread over 256 folders.
+    """
+
+    out: Path
+    classes: ClassList
+    softening: SofteningSettings
+    superpixels: SuperpixelSettings
+    n_channels: int | None = None
+    model_case: str = ""
+    has_pictures: bool = True
+    is_sharded: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """What soft labels depend on, their inputs aside: a hash."""
+        content = [
+            FORMAT_VERSION,
+            version("sfumato"),
+            self.classes.names,
+            self.classes.values,
+            self.softening.model_dump(mode="json"),
+            self.superpixels.model_dump(mode="json"),
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def folder(self, case_id: str) -> Path:
+        """Return where the files of a case are.
+
+        Folders of millions of files are slow to list and to copy, so large archives are spread
+        evenly by a hash of the case's name.
+        """
+        if not self.is_sharded:
+            return self.out
+        return self.out / hashlib.sha256(case_id.encode()).hexdigest()[:2]
+
+    def outputs(self, case_id: str) -> list[Path]:
+        """Return the files that are written for a case."""
+        endings = [".nii.gz", ".json", *([".png"] if self.has_pictures else [])]
+        return [self.folder(case_id) / f"{case_id}{ending}" for ending in endings]
+
+    def is_done(self, record: CaseRecord, known: Entry | None) -> bool:
+        """Tell whether a case is done, by the size and time of its files; none is opened."""
+        if known is None or not self._holds(known):
+            return False
+        try:
+            states = {str(path): size_and_time(path) for path in _inputs(record)}
+        except OSError:
+            return False
+        noted = {path: (state.n_bytes, state.modified_ns) for path, state in known.inputs.items()}
+        return list(states.items()) == list(noted.items())
+
+    def is_same(self, inputs: dict[str, FileState], known: Entry | None) -> bool:
+        """Tell whether a case is done, by the content of its input files."""
+        if known is None or not self._holds(known):
+            return False
+        return _hashes(inputs) == _hashes(known.inputs)
+
+    def _holds(self, known: Entry) -> bool:
+        """Tell whether settings are those of the job, and all that was written is there."""
+        wanted = {path.relative_to(self.out).as_posix() for path in self.outputs(known.case)}
+        if known.job != self.key or not wanted <= known.outputs.keys():
+            return False
+        try:
+            return all(
+                (self.out / name).stat().st_size == state.n_bytes
+                for name, state in known.outputs.items()
+            )
+        except OSError:
+            return False
+
+
+def soften_record(job: SofteningJob, task: tuple[CaseRecord, Entry | None]) -> Entry | Failure:
+    """Soften a case and write its files, unless what is known of it still holds.
+
+    Args:
+        job: How.
+        task: Where the case's files are, and what the manifest knows of it.
+
+    Returns:
+        What the manifest is to know from now on, or why the case could not be softened.
+    """
+    record, known = task
+    started = time.monotonic()
+    try:
+        inputs = _read_states(record)
+        if known is not None and job.is_same(inputs, known):
+            return known.model_copy(update={"inputs": inputs})
+        if known is not None:
+            _remove(job.out / name for name in known.outputs)
+        softened_share = _soften(job, record)
+        outputs = {
+            path.relative_to(job.out).as_posix(): file_state(path, is_dated=False)
+            for path in job.outputs(record.id)
+        }
+    except (SfumatoError, OSError, MemoryError) as error:
+        return Failure.of(record.id, error)
+    except Exception as error:  # One case that meets a defect does not stop a million others.
+        return Failure(
+            case_id=record.id,
+            reason=f"{type(error).__name__}: {error} (this is a defect in sfumato)",
+        )
+    return Entry(
+        case=record.id,
+        job=job.key,
+        inputs=inputs,
+        outputs=outputs,
+        softened_share=softened_share,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _inputs(record: CaseRecord) -> Sequence[Path]:
+    return (*record.image_paths, *record.label_paths)
+
+
+def _read_states(record: CaseRecord) -> dict[str, FileState]:
+    states = {}
+    for path in _inputs(record):
+        with suppress(OSError):  # Loading the case says what is wrong.
+            states[str(path)] = file_state(path)
+    return states
+
+
+def _hashes(inputs: dict[str, FileState]) -> list[str]:
+    return [state.sha256 for state in inputs.values()]
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove what no longer holds, so that it is not taken for new if the case fails now."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _soften(job: SofteningJob, record: CaseRecord) -> float:
+    """Write the files of a case, and return which share of its elements was softened."""
+    case = _load(job, record)
+    if case.label is None:
+        raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
+    label_path, names_path, *_ = job.outputs(case.id)
+    if names_path == job.out / REPORT_NAME:
+        raise CaseError(
+            case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
+        )
+    soft_label = soften(
+        case.image,
+        case.label,
+        case.geometry.spacing,
+        len(job.classes),
+        job.softening,
+        job.superpixels,
+        rater_labels=case.rater_labels,
+    )
+    write_probability(label_path, soft_label, case.geometry, job.classes.names)
+    if job.has_pictures:
+        _draw(job, case, soft_label)
+    return float(np.mean(soft_label.max(axis=0) < 1))
+
+
+def _load(job: SofteningJob, record: CaseRecord) -> Case:
+    # A data set of this case alone: what a case is found to be must not depend on which other
+    # cases the same process has read.
+    alone = Dataset(record.id, Listing(records=(record,), classes=job.classes))
+    case = alone.load(record.id)
+    if job.n_channels is not None and len(case.image) != job.n_channels:
+        raise CaseError(
+            case.id,
+            f"{record.image_paths[0]}: the image has {len(case.image)} channels, but case"
+            f" {job.model_case!r} has {job.n_channels};"
+            " every case of a data set must have the same channels",
+        )
+    return case
+
+
+def _draw(job: SofteningJob, case: Case, soft_label: Probability) -> None:
+    # Only who draws waits for Matplotlib.
+    from sfumato.report.figures import softening_figure
+
+    superpixels = None
+    if job.softening.uses_superpixels:
+        superpixels = compute_superpixels(case.image, case.geometry.spacing, job.superpixels)
+    picture = softening_figure(
+        case, soft_label, job.classes, superpixels=superpixels, title=case.id
+    )
+    with atomic_path(job.folder(case.id) / f"{case.id}.png") as temporary:
+        temporary.write_bytes(picture)

@@ -1,0 +1,215 @@
+"""What an archive of soft labels was made from: one line for each case, written as it is done.
+
+A line is added at one go after the files of its case are in place, so whatever kills the
+process, the manifest never claims what is not there. A line that was cut short counts for
+nothing.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import ValidationError
+
+from sfumato.errors import FileError
+from sfumato.settings import Settings
+from sfumato.storage import os_reason
+
+MANIFEST_NAME = "manifest.jsonl"
+
+
+class FileState(Settings):
+    """What a file was when it was read or written.
+
+    Attributes:
+        n_bytes: Its size; of a DICOM folder, that of its files together.
+        modified_ns: When it was changed last, in nanoseconds since 1970; None for outputs.
+        sha256: The hash of its content.
+    """
+
+    n_bytes: int
+    modified_ns: int | None = None
+    sha256: str
+
+
+class Entry(Settings):
+    """A case that is done.
+
+    Attributes:
+        case: The case's name.
+        job: Which settings, classes and version it was made with: the key of a start.
+        inputs: Image files, then label files, by path.
+        outputs: What was written, by path within the output folder.
+        softened_share: Which share of its elements was softened.
+        seconds: How long it took.
+    """
+
+    case: str
+    job: str
+    inputs: dict[str, FileState]
+    outputs: dict[str, FileState]
+    softened_share: float
+    seconds: float
+
+
+class Manifest:
+    """The manifest of an output folder, open for reading and adding.
+
+    Only the places of lines are kept in memory, not their content.
+
+    Args:
+        path: The file; it is made if it is not there.
+
+    Raises:
+        FileError: If another process has it open, or it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._places: dict[str, int] = {}
+        self.first_start: dict[str, Any] | None = None
+        try:
+            # Unbuffered, so that a line is written when `add` returns.
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise FileError(path, f"cannot be written ({os_reason(error)})") from error
+        try:
+            _lock(self._file.fileno(), path)
+            self._end = self._index()
+            self._file.truncate(self._end)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Manifest":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Note that work starts, under which key, and with what."""
+        self.first_start = self.first_start or facts
+        self._add({"start": facts})
+
+    def add(self, entry: Entry) -> None:
+        """Note that a case is done.
+
+        Raises:
+            FileError: If the disk is full.
+        """
+        self._places[entry.case] = self._end
+        self._add(entry.model_dump(mode="json", exclude_none=True))
+
+    def find(self, case_id: str) -> Entry | None:
+        """Return what is known of a case; None where it was never done."""
+        place = self._places.get(case_id)
+        if place is None:
+            return None
+        with self._path.open("rb") as file:
+            file.seek(place)
+            try:
+                return Entry.model_validate_json(file.readline())
+            except ValidationError:  # written by another version
+                return None
+
+    def _index(self) -> int:
+        """Note where the last line of every case is; return where the whole lines end."""
+        place = 0
+        with self._path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._note(line, place)
+                place += len(line)
+        return place
+
+    def _note(self, line: bytes, place: int) -> None:
+        try:
+            content = json.loads(line)
+        except ValueError:  # What a power cut may leave: the case is done again.
+            return
+        if not isinstance(content, dict):
+            return
+        if case_id := content.get("case"):
+            self._places[case_id] = place
+        elif self.first_start is None:
+            self.first_start = content.get("start")
+
+    def _add(self, content: dict[str, Any]) -> None:
+        line = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+        try:
+            if self._file.write(line) < len(line):
+                os.ftruncate(self._file.fileno(), self._end)
+                raise FileError(self._path, "cannot be written (the disk is full)")
+        except OSError as error:
+            raise FileError(self._path, f"cannot be written ({os_reason(error)})") from error
+        self._end += len(line)
+
+
+def file_state(path: Path, *, is_dated: bool = True) -> FileState:
+    """Read a file, or the files of a DICOM folder, for their hash.
+
+    Args:
+        path: A file or folder.
+        is_dated: Whether the time of the last change is noted.
+
+    Raises:
+        OSError: If it is not there or cannot be read.
+    """
+    n_bytes, modified_ns = size_and_time(path)
+    if path.is_dir():
+        lines = [f"{_sha256(file)}  {file.name}\n" for file in _files_of(path)]
+        sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
+    else:
+        sha256 = _sha256(path)
+    return FileState(n_bytes=n_bytes, modified_ns=modified_ns if is_dated else None, sha256=sha256)
+
+
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Return how large a file is (or all files of a folder) and when it was changed last.
+
+    Raises:
+        OSError: If it is not there.
+    """
+    state = path.stat()
+    if not stat.S_ISDIR(state.st_mode):
+        return state.st_size, state.st_mtime_ns
+    states = [file.stat() for file in _files_of(path)]
+    newest = max((s.st_mtime_ns for s in states), default=0)
+    return sum(s.st_size for s in states), max(newest, state.st_mtime_ns)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Keep a second process out; the system gives the lock back however this one ends."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileError(
+            path, "another process is working in this folder; wait for it, or stop it first"
+        ) from error
+    except OSError:  # Some network file systems have no locks.
+        return

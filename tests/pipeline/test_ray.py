@@ -1,0 +1,87 @@
+"""Softening on a Ray cluster of two machines, both of them this one."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from sfumato.cases.dataset import Dataset
+from sfumato.labels.superpixels import SuperpixelSettings
+from sfumato.storage import claim_folder
+from sfumato.workflow.softening import SofteningConfig, SofteningRequest, soften_cases
+
+pytestmark = [
+    pytest.mark.slow,
+    # Of Ray's own making: sockets and processes it leaves to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+Item = TypeVar("Item")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Start a head and a second machine with one core each, reachable from here only."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sfumato[ray]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    from ray.cluster_utils import Cluster
+
+    machine = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80_000_000}
+    head = {**machine, "include_dashboard": False, "dashboard_host": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.second = cluster.add_node(**machine)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_a_machine_that_is_lost_costs_nothing_and_doubles_nothing(
+    sfumato: Callable, cluster: Any, flat_data: Path, tmp_path: Path
+) -> None:
+    config = SofteningConfig(superpixels=SuperpixelSettings(size_mm=6))
+    lost_after = []
+
+    def lose_a_machine(items: Iterable[Item], _description: str, _total: int) -> Iterator[Item]:
+        for n_done, item in enumerate(items, start=1):
+            if n_done == 3:
+                cluster.remove_node(cluster.second, allow_graceful=False)
+                lost_after.append(n_done)
+            yield item
+
+    out = tmp_path / "on_ray"
+    claim_folder(out, overwrite=False)
+    # Pictures take so long that both machines are at work when one of them goes.
+    request = SofteningRequest(ray=cluster.address)
+    failures = soften_cases(Dataset.open(flat_data), config, out, request, lose_a_machine)
+    assert lost_after == [3]
+    assert failures == []
+    lines = (out / "manifest.jsonl").read_text("utf-8").splitlines()
+    done = Counter(json.loads(line).get("case") for line in lines[1:])
+    assert done == {f"case_{i:02}": 1 for i in range(10)}
+
+    alone = tmp_path / "alone"
+    outcome = sfumato("soften", flat_data, "--out", alone, "--no-pictures",
+                      "--set=superpixels.size_mm=6")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    for path in alone.glob("*.nii.gz"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_cluster_that_is_not_there_is_one_plain_line(
+    sfumato: Callable, small_flat: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sfumato[ray]'")
+    outcome = sfumato("soften", small_flat, "--out", tmp_path / "soft", "--ray=auto")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1] == (
+        "error: --ray auto: there is no such cluster; start one with ray start --head, and give"
+        " its address"
+    )
