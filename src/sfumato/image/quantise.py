@@ -8,7 +8,7 @@ from sfumato.errors import InputError
 
 STEPS = 255
 """The number of steps that probability one is divided into."""
-_BLOCK = 1 << 17  # elements worked on at a time: temporary arrays stay at a few MB a class
+_BLOCK = 1 << 16  # elements worked on at a time: temporary arrays stay at a few MB a class
 
 
 def quantise(probability: Probability) -> ProbabilityBytes:
@@ -57,26 +57,32 @@ def _round(
     probability: Float32[np.ndarray, "classes n"], total: Float64[np.ndarray, " n"]
 ) -> UInt8[np.ndarray, "classes n"]:
     exact = probability * (STEPS / total)
-    steps = np.floor(exact)
-    _hand_out_remainder(steps, exact - steps)
-    _keep_first(steps, probability.argmax(axis=0))
+    floor = np.floor(exact)
+    n_missing = (STEPS - floor.sum(axis=0)).astype(int)
+    order = np.argsort(floor - exact, axis=0, kind="stable")
+    rank = np.argsort(order, axis=0, kind="stable")
+    # The classes with the largest fractions are rounded up, until elements sum to 255.
+    is_raised = rank < n_missing
+    last_raised = order[n_missing - 1, np.arange(len(n_missing))]
+    steps = floor + is_raised
+    _keep_first(steps, probability.argmax(axis=0), is_raised, last_raised)
     return steps.astype(np.uint8)
 
 
-def _hand_out_remainder(
-    steps: Float64[np.ndarray, "classes n"], fraction: Float64[np.ndarray, "classes n"]
+def _keep_first(
+    steps: Float64[np.ndarray, "classes n"],
+    winner: np.ndarray,
+    is_raised: np.ndarray,
+    last_raised: np.ndarray,
 ) -> None:
-    """Raise the classes with the largest fractions by one step, until elements sum to 255."""
-    missing = STEPS - steps.sum(axis=0)
-    order = np.argsort(-fraction, axis=0, kind="stable")
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(len(order))[:, None], axis=0)
-    steps += rank < missing
+    """Move one step to the winner where rounding made another class its equal or better.
 
-
-def _keep_first(steps: Float64[np.ndarray, "classes n"], winner: np.ndarray) -> None:
-    """Move one step to the winner where the remainder made another class its equal."""
+    It comes from a class that was rounded up, so that no other class is off by a whole step:
+    from that equal one, or else from the one that had least right to it.
+    """
     leader = steps.argmax(axis=0)
     (lost,) = np.nonzero(leader != winner)
-    steps[leader[lost], lost] -= 1
+    is_fair = is_raised[leader[lost], lost] | (last_raised[lost] == winner[lost])
+    giver = np.where(is_fair, leader[lost], last_raised[lost])
+    steps[giver, lost] -= 1
     steps[winner[lost], lost] += 1
