@@ -183,7 +183,8 @@ def test_softening_finishes_the_others_and_lists_a_bad_case_last(
     assert second.count("case 'case_01'") == 0
     written = {path.name for path in (tmp_path / "soft").iterdir()}
     assert written == {
-        ".sfumato", "case_00.nii.gz", "case_00.json", "case_00.png", "config.toml", "run.json",
+        ".sfumato", "case_00.nii.gz", "case_00.json", "case_00.png", "config.toml",
+        "manifest.jsonl", "run.json",
     }  # fmt: skip
 
 

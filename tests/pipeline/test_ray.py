@@ -28,9 +28,12 @@ Item = TypeVar("Item")
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start a head and a second machine with one core each, reachable from here only."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'sfumato[ray]'")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    from ray._private import ray_constants
     from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Else Ray would put this machine's outer address for 127.0.0.1, where nothing listens.
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
 
     machine = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80_000_000}
     head = {**machine, "include_dashboard": False, "dashboard_host": "127.0.0.1"}
@@ -76,9 +79,12 @@ def test_a_machine_that_is_lost_costs_nothing_and_doubles_nothing(
 
 
 def test_a_cluster_that_is_not_there_is_one_plain_line(
-    sfumato: Callable, small_flat: Path, tmp_path: Path
+    sfumato: Callable, monkeypatch: pytest.MonkeyPatch, small_flat: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'sfumato[ray]'")
+    # Where Ray notes the clusters of this machine, which may run one.
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     outcome = sfumato("soften", small_flat, "--out", tmp_path / "soft", "--ray=auto")
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1] == (
