@@ -39,7 +39,6 @@ N_CASES = 10
 TURNS = 8
 STEPS_PER_TURN = 10
 """The first of them, whose batch was drawn while another way was training, is left out."""
-STEPS = 800
 SEEDS = (0, 1, 2)
 
 
@@ -125,12 +124,12 @@ def measure_speed(data: Path) -> None:
     print("\nadded: median over turns (and its quartiles), against once in the same turn")
 
 
-def compare_accuracy(data: Path, out: Path, parallel: int) -> None:
+def compare_accuracy(data: Path, out: Path, steps: int, parallel: int) -> None:
     """Train hard labels and all three ways, and print the tables."""
     settings = {"none": "softening.method=none", **{w: f"softening.when={w}" for w in WAYS}}
     trials = {
         f"fly-{kind}-seed{seed}": [
-            *("--fold", "0/5", "--steps", str(STEPS), "--set", setting),
+            *("--fold", "0/5", "--steps", str(steps), "--set", setting),
             *("--set", f"training.train_cases={N_CASES}", "--set", f"training.seed={seed}"),
         ]
         for seed in SEEDS
@@ -156,6 +155,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("what", choices=("speed", "accuracy"))
     parser.add_argument("--out", type=Path, help="for accuracy: folder of the trainings")
+    parser.add_argument("--steps", type=int, default=800, help="for accuracy: of every training")
     parser.add_argument("--parallel", type=int, default=2, help="trainings at a time")
     chosen = parser.parse_args()
     if chosen.what == "speed":
@@ -163,7 +163,7 @@ def main() -> None:
     elif chosen.out is None:
         parser.error("accuracy needs --out")
     else:
-        compare_accuracy(chosen.data, chosen.out, chosen.parallel)
+        compare_accuracy(chosen.data, chosen.out, chosen.steps, chosen.parallel)
 
 
 if __name__ == "__main__":
