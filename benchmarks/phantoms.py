@@ -81,7 +81,7 @@ def slice_of(edge: int, n_channels: int) -> Phantom:
         channels.append(gaussian_filter(clean, 1.0) + _noise(shape, 0.02, rng))
     image = np.stack(channels).astype(np.float32)
     if n_channels == 3:
-        image = np.clip(image * 255, 0, 255)
+        image = np.clip(image * 255, 0, 255).round().astype(np.uint8)
     return Phantom(
         image=image, label=label, spacing=(1.0, 1.0), size_mm=16.0, is_photo=n_channels == 3
     )

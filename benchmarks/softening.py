@@ -151,7 +151,7 @@ def compare_with_fast_slic(name: str, phantom: Phantom, n_superpixels: int, repe
     """Print the line of fast-slic's AVX2 kernel, which takes colour photographs only."""
     from fast_slic.avx2 import SlicAvx2
 
-    image = np.ascontiguousarray(np.moveaxis(phantom.image.round().astype(np.uint8), 0, -1))
+    image = np.ascontiguousarray(np.moveaxis(phantom.image, 0, -1))
     engine = SlicAvx2(num_components=n_superpixels, compactness=10)
     one = median_seconds(partial(engine.iterate, image), repeats)
     print(f"| fast-slic (AVX2), {name} | {one * 1e3:.1f} | | | | | |", flush=True)

@@ -33,8 +33,30 @@ class Definition:
         """Return the place of a cell in the order of all cells."""
         return int(np.ravel_multi_index(cell, self.n_cells))
 
+    def n_bits_dropped(self, shape):
+        """Return by how many bits levels are coarser than 4096, so that float32 is exact."""
+        cells = np.ceil(np.divide(shape, self.n_cells))
+        n_channels = np.count_nonzero(self.gain)
+        n_bits = 0
+        while True:
+            n_levels = N_LEVELS / 2**n_bits
+            extents = cells * self.weights_of(n_bits) + 2
+            if 3 * n_channels * n_levels**2 + 12 * (extents**2).sum() < 2**24:
+                return n_bits
+            n_bits += 1
+
+    def weights_of(self, n_bits):
+        """Return how many levels an element is along each axis."""
+        return np.array(self.weights, np.float32).astype(float) / 2**n_bits
+
+    def features_of(self, image):
+        """Return the place and levels of every element, in whole numbers."""
+        n_bits = self.n_bits_dropped(image.shape[1:])
+        places = to_whole(np.indices(image.shape[1:]), self.weights_of(n_bits))
+        return np.concatenate([places, self.levels_of(image) >> n_bits])
+
     def levels_of(self, image):
-        """Return the intensities in whole steps."""
+        """Return the intensities in 4096 steps."""
         column = (-1,) + (1,) * (image.ndim - 1)
         low, gain = (np.array(v, np.float32).reshape(column) for v in (self.low, self.gain))
         level = (image.astype(np.float32) - low) * gain + np.float32(0.5)
@@ -54,8 +76,12 @@ def slic(image, definition, has_seed, takes_part):
         cell: (cell_of == np.reshape(cell, (-1, 1, 1, 1))).all(axis=0)
         for cell in {tuple(cell) for cell in cell_of[:, has_seed].T.tolist()}
     }
-    values = np.concatenate([np.indices(image.shape[1:]), definition.levels_of(image)])
-    centres = {cell: first_centre(values, tile, cell, definition) for cell, tile in tiles.items()}
+    values = definition.features_of(image)
+    n_bits = definition.n_bits_dropped(image.shape[1:])
+    weights = definition.weights_of(n_bits)
+    centres = {
+        cell: first_centre(values, tile, cell, weights, definition) for cell, tile in tiles.items()
+    }
     chosen = np.full(image.shape[1:], -1)
     for iteration in range(definition.n_iterations):
         if iteration > 0:
@@ -66,36 +92,41 @@ def slic(image, definition, has_seed, takes_part):
     return chosen
 
 
-def first_centre(values, tile, cell, definition):
-    first, last = (end(values[:3, tile], axis=1).astype(np.float32) for end in (np.min, np.max))
-    place = first + (last - first) * np.float32(0.5)
+def to_whole(places, weights):
+    """Return places in whole levels; halves are rounded up."""
+    return np.floor((places.T * weights).T + 0.5).astype(np.int64)
+
+
+def mean(values):
+    """Return the mean along the last axis in whole numbers; halves are rounded up."""
+    n = values.shape[-1]
+    return (2 * values.sum(axis=-1) + n) // (2 * n)
+
+
+def first_centre(values, tile, cell, weights, definition):
+    places = np.argwhere(tile)
+    place = (places.min(axis=0) + places.max(axis=0)) / 2
     if definition.shifts is not None:
-        place = place + definition.shifts[definition.number(cell)]
-    means = values[3:, tile].sum(axis=1) / tile.sum()
-    return np.concatenate([place, means.astype(np.float32)])
+        place = place + definition.shifts[definition.number(cell)].astype(float)
+    return np.concatenate([to_whole(place, weights), mean(values[3:, tile])])
 
 
 def move(centres, values, chosen, definition):
     for cell in centres:
         members = chosen == definition.number(cell)
         if members.any():
-            centres[cell] = (values[:, members].sum(axis=1) / members.sum()).astype(np.float32)
+            centres[cell] = mean(values[:, members])
 
 
 def nearest(values, cell, centres, definition):
     """Return the number of the nearest of the centres around a cell; of equals, the first."""
-    weights = np.array([*definition.weights, *[1] * (len(values) - 3)], np.float32)[:, None]
-    least = np.full(values.shape[1], np.inf, np.float32)
+    least = np.full(values.shape[1], np.iinfo(np.int64).max)
     best = np.full(values.shape[1], definition.number(cell))
     for step in NEIGHBOURS:
         near = tuple(np.add(cell, step).tolist())
         if near not in centres:
             continue
-        term = (values.astype(np.float32) - centres[near][:, None]) * weights
-        z, y, x, *colours = term * term
-        distance = (y + x) + z
-        for colour in colours:
-            distance = distance + colour
+        distance = ((values - centres[near][:, None]) ** 2).sum(axis=0)
         best[distance < least] = definition.number(near)
         least = np.minimum(distance, least)
     return best

@@ -1,6 +1,9 @@
 // Compiled once for each instruction set, each time in a namespace of its own (SFUMATO_ISA).
 //
-// D = ((y² + x²) + z²) + c₁² + c₂² …, every term a weighted difference, in float32 and in this order.
+// With places and levels counted from the middle of the tile, an element e is nearest to the centre c
+// for which  c² − 2 e·c  is least (e² is the same for all). That is a sum of one term for each axis
+// and channel, linear in the element; and so is the difference between two centres, which is why one can
+// tell from the ends of a tile's ranges that a centre is nowhere the nearest.
 
 #include "assign.hpp"
 
@@ -14,304 +17,245 @@ namespace sfumato {
 namespace SFUMATO_ISA {
 namespace {
 
-constexpr float INFINITE = std::numeric_limits<float>::infinity();
-
-// Elements along one axis or in one channel, and the centres seen from there.
-struct Extent {
-    const float* centres;
-    float first, last, weight;
-
-    // The squared distances from the middle.
-    Floats from_middle(int i) const {
-        const Floats away = (load<Floats>(centres + i) - all((first + last) * 0.5f)) * all(weight);
-        return away * away;
-    }
-
-    // By how much the squared distances exceed that from another centre, at the least:
-    // (e - c)² - (e - o)² = (o - c) (2e - c - o) is lowest at an end.
-    Floats excess(int i, int other) const {
-        const Floats c = load<Floats>(centres + i) - all(first), o = all(centres[other] - first);
-        const Floats both = c + o, between = o - c;
-        const Floats at_first = between * (all(0.0f) - both);
-        const Floats at_last = between * (all(2.0f * (last - first)) - both);
-        return choose_from(at_first < at_last, at_first, at_last) * all(weight * weight);
-    }
-
-    // How large the squared distances are, at the most.
-    Floats largest(int i) const {
-        const Floats c = load<Floats>(centres + i) - all(first), to_last = all(last - first) - c;
-        const Floats far = choose_from(to_last < c, c, to_last);
-        return far * far * all(weight * weight);
-    }
-};
+// How many vectors of elements are worked on side by side: as many as there are registers for.
+#ifdef __AVX512F__
+constexpr int N_VECTORS = 4;
+#else
+constexpr int N_VECTORS = 1;
+#endif
+static_assert(BLOCK % (N_VECTORS * N_LANES) == 0, "a block must be whole groups of vectors");
 
 template <int C>
 class Tile {
   public:
     Tile(const Assignment& task, Scratch& scratch)
         : task_(task), scratch_(scratch), n_channels_(C ? C : task.n_channels),
-          n_in_plane_(task.box.n[1] * task.box.n[2]), stride_(Tiles::padded(n_in_plane_)),
-          n_blocks_(Tiles::n_blocks(stride_)) {
+          n_in_plane_(task.box.n[1] * task.box.n[2]), stride_(Tiles::padded(n_in_plane_)) {}
+
+    Assigned assign() {
         lay_out_centres();
         leave_out_far_centres();
+        // With the same candidates as before, all of them where they were, elements choose as before.
+        if (((candidates_ | task_.candidates) & task_.moved) == 0) return {candidates_, 0};
         lay_out_plane();
-    }
-
-    std::uint32_t assign() {
-        for (std::int64_t z = 0; z < task_.box.n[0]; ++z) {
-            const std::int16_t* levels = task_.levels + z * stride_ * n_channels_;
-            const Range* ranges = task_.ranges + z * n_blocks_ * n_channels_;
-            std::uint8_t* choice = task_.choice + z * stride_;
-            const Floats z_place = all(static_cast<float>(task_.box.first[0] + z));
-            for (int i = 0; i < n_slots_; i += N_LANES) {
-                const Floats term = (z_place - load<Floats>(place_[0] + i)) * all(task_.weights[0]);
-                store(z_term_ + i, term * term);
+        for (std::int64_t first = 0; first < stride_; first += BLOCK) {
+            if (is_flat()) {
+                choose<true>(first, 0);
+                continue;
             }
-            for (std::int64_t block = 0; block < n_blocks_; ++block) {
-                find_candidates(block, z, ranges + block * n_channels_);
-                measure_in_plane(block);
-                choose(block, z, levels, choice);
-            }
+            measure_in_plane(first);
+            for (std::int64_t z = 0; z < task_.box.n[0]; ++z) choose<false>(first, z);
         }
-        return changed_;
+        return {candidates_, changed_};
     }
 
   private:
+    // What distances in the plane are is worth remembering where there are several planes.
+    bool is_flat() const { return task_.box.n[0] == 1; }
+
+    std::int32_t middle(int axis) const { return task_.middle(axis); }
+
+    std::int32_t middle_level(int c) const {
+        return (task_.ranges[c].low + task_.ranges[c].high) / 2;
+    }
+
+    // Features of the centres, counted from the tile's middle: place_, then level_.
     void lay_out_centres() {
-        float* const levels = scratch_.levels.data();
+        const std::int32_t middles[N_AXES] = {middle(0), middle(1), middle(2)};
         for (int i = 0; i < N_NEAR; ++i) {
-            const float* const centre = task_.centres[i];
+            const std::int32_t* const centre = task_.centres[i];
             if (!centre) continue;
-            for (int axis = 0; axis < N_AXES; ++axis) place_[axis][n_slots_] = centre[axis];
+            for (int axis = 0; axis < N_AXES; ++axis)
+                feature(axis)[n_slots_] = centre[axis] - middles[axis];
             for (int c = 0; c < n_channels_; ++c)
-                levels[c * N_SLOTS + n_slots_] = centre[N_AXES + c];
+                feature(N_AXES + c)[n_slots_] = centre[N_AXES + c] - middle_level(c);
             direction_[n_slots_++] = i;
         }
-    }
-
-    Extent along(int axis, std::int64_t first, std::int64_t last) const {
-        const std::int64_t start = task_.box.first[axis];
-        return {place_[axis], static_cast<float>(start + first), static_cast<float>(start + last),
-                task_.weights[axis]};
-    }
-
-    Extent channel(int c, Range range) const {
-        return {scratch_.levels.data() + c * N_SLOTS, float(range.low), float(range.high), 1.0f};
-    }
-
-    // Keep the centres that are nearest to some element of the tile, whatever the rounding: no bit of
-    // the result depends on the others. With u = 2⁻²⁴, half of what is rounded at most, the excess is
-    // wrong by less than (16 + 2 (3 + channels)) u of the largest distances, and the distances that
-    // are compared in the end by less than (8 + channels) u.
-    void leave_out_far_centres() {
-        const Index3& n = task_.box.n;
-        const Extent axes[N_AXES] = {along(0, 0, n[0] - 1), along(1, 0, n[1] - 1),
-                                     along(2, 0, n[2] - 1)};
-        const auto range = [&](int c) {
-            Range whole = task_.ranges[c];
-            for (std::int64_t i = 1; i < n[0] * n_blocks_; ++i) {
-                const Range& part = task_.ranges[i * n_channels_ + c];
-                whole.low = std::min(whole.low, part.low);
-                whole.high = std::max(whole.high, part.high);
+        for (int i = 0; i < n_slots_; i += N_LANES) {
+            Ints sum = all(0);
+            for (int f = 0; f < N_AXES + n_channels_; ++f) {
+                const Ints value = load<Ints>(feature(f) + i);
+                sum = sum + value * value;
             }
-            return whole;
-        };
-        const int n_channels = C ? C : n_channels_;
-        alignas(64) float largest[N_SLOTS];
-        for (int i = 0; i < n_slots_; i += N_LANES) {
-            Floats sum = axes[0].largest(i) + axes[1].largest(i) + axes[2].largest(i);
-            for (int c = 0; c < n_channels; ++c) sum = sum + channel(c, range(c)).largest(i);
-            store(largest + i, sum);
+            store(square_ + i, sum);
         }
-        const float most = *std::max_element(largest, largest + n_slots_);
-        rounding_ = 2.0f * most * static_cast<float>(32 + 4 * n_channels_) / (1 << 24);
-        keep_near(axes, range);
-        float* const levels = scratch_.levels.data();
-        for (int j = 0; j < n_candidates_; ++j) {
-            const int i = candidates_[j];
-            for (auto& place : place_) place[j] = place[i];
-            for (int c = 0; c < n_channels_; ++c) levels[c * N_SLOTS + j] = levels[c * N_SLOTS + i];
-            direction_[j] = direction_[i];
-        }
-        n_slots_ = n_candidates_;
     }
 
-    // Make those centres candidates that no other one excludes for all elements of an extent.
-    template <typename RangeOf>
-    void keep_near(const Extent (&axes)[N_AXES], const RangeOf& range) {
-        const int n_channels = C ? C : n_channels_;
-        Ints nearest = all(std::numeric_limits<std::int32_t>::max());
+    std::int32_t* feature(int f) const { return scratch_.deltas.data() + f * N_SLOTS; }
+
+    // Keep the centres that some element of the tile may be nearest to: those that the centre nearest to
+    // the tile's middle does not exclude for all of it.
+    void leave_out_far_centres() {
+        const int other = static_cast<int>(std::min_element(square_, square_ + n_slots_) - square_);
+        alignas(64) std::int32_t excess[N_SLOTS];
         for (int i = 0; i < n_slots_; i += N_LANES) {
-            Floats sum = axes[0].from_middle(i) + axes[1].from_middle(i) + axes[2].from_middle(i);
-            for (int c = 0; c < n_channels; ++c) sum = sum + channel(c, range(c)).from_middle(i);
-            // As integers, numbers from 0 on have the same order; their last bits tell the slot.
-            const Ints slots = load<Ints>(SLOT) + all(i);
-            const Ints tagged = (to_bits(sum) & all(~(N_SLOTS - 1))) + slots;
-            const Ints is_less = (tagged < nearest) & (slots < all(n_slots_));
-            nearest = choose_from(is_less, tagged, nearest);
+            Ints least = load<Ints>(square_ + i) - all(square_[other]);
+            const auto add = [&](int f, std::int32_t low, std::int32_t high) {
+                const Ints between = load<Ints>(feature(f) + i) - all(feature(f)[other]);
+                const Ints at_low = between * all(2 * low), at_high = between * all(2 * high);
+                least = least - choose_from(at_low < at_high, at_high, at_low);
+            };
+            for (int axis = 0; axis < N_AXES; ++axis)
+                add(axis, task_.places[axis][0] - middle(axis),
+                    task_.places[axis][task_.box.n[axis] - 1] - middle(axis));
+            for (int c = 0; c < n_channels_; ++c)
+                add(N_AXES + c, task_.ranges[c].low - middle_level(c),
+                    task_.ranges[c].high - middle_level(c));
+            store(excess + i, least);
         }
-        const int other = lowest(nearest) & (N_SLOTS - 1);
-        alignas(64) std::int32_t is_possible[N_SLOTS];
-        for (int i = 0; i < n_slots_; i += N_LANES) {
-            Floats excess =
-                axes[0].excess(i, other) + axes[1].excess(i, other) + axes[2].excess(i, other);
-            for (int c = 0; c < n_channels; ++c)
-                excess = excess + channel(c, range(c)).excess(i, other);
-            // Not "excess <= rounding": where numbers overflow, NaN must not leave out a centre.
-            store(is_possible + i, choose_from(all(rounding_) < excess, all(0), all(1)));
+        int n = 0;
+        for (int i = 0; i < n_slots_; ++i) {
+            if (excess[i] > 0) continue;
+            candidates_ |= std::uint32_t(1) << direction_[i];
+            for (int axis = 0; axis < N_AXES; ++axis)
+                place_[axis][n] = -2.0f * static_cast<float>(feature(axis)[i]);
+            for (int c = 0; c < n_channels_; ++c)
+                scratch_.levels[c * N_SLOTS + n] = -2.0f * static_cast<float>(feature(N_AXES + c)[i]);
+            square_[n] = square_[i];
+            colour_[n++] = task_.centre_colours[direction_[i]];
         }
-        n_candidates_ = 0;
-        for (std::int32_t i = 0; i < n_slots_; ++i) {
-            candidates_[n_candidates_] = i;
-            n_candidates_ += is_possible[i];
-        }
+        n_slots_ = n;
     }
 
     void lay_out_plane() {
-        const Box& box = task_.box;
-        std::fill_n(scratch_.is_in_plane.data(), n_blocks_, 0u);
-        if (scratch_.n_y != box.n[1] || scratch_.n_x != box.n[2]) {  // else as for the last tile
-            scratch_.n_y = box.n[1];
-            scratch_.n_x = box.n[2];
-            std::int64_t i = 0;
-            for (std::int64_t y = 0; y < box.n[1]; ++y)
-                for (std::int64_t x = 0; x < box.n[2]; ++x, ++i) {
-                    scratch_.y[i] = static_cast<std::int32_t>(y);
-                    scratch_.x[i] = static_cast<std::int32_t>(x);
-                }
-            for (; i < stride_; ++i) {
-                scratch_.y[i] = scratch_.y[i - 1];
-                scratch_.x[i] = scratch_.x[i - 1];
-            }
+        const std::int64_t n_x = task_.box.n[2];
+        float *const y = scratch_.y.data(), *const x = scratch_.x.data();
+        for (std::int64_t i = 0; i < n_x; ++i)
+            x[i] = static_cast<float>(task_.places[2][i] - middle(2));
+        for (std::int64_t row = 0; row < task_.box.n[1]; ++row) {
+            std::fill_n(y + row * n_x, n_x, static_cast<float>(task_.places[1][row] - middle(1)));
+            if (row > 0) std::copy(x, x + n_x, x + row * n_x);
         }
-        const Floats y_first = all(static_cast<float>(box.first[1]));
-        const Floats x_first = all(static_cast<float>(box.first[2]));
-        for (std::int64_t i = 0; i < stride_; i += N_LANES) {
-            store(scratch_.y_place.data() + i, to_floats(load<Ints>(scratch_.y.data() + i)) + y_first);
-            store(scratch_.x_place.data() + i, to_floats(load<Ints>(scratch_.x.data() + i)) + x_first);
-        }
+        std::fill(y + n_in_plane_, y + stride_, y[n_in_plane_ - 1]);
+        std::fill(x + n_in_plane_, x + stride_, x[n_in_plane_ - 1]);
     }
 
-    // Leave out, of the tile's centres, those that no element of the block is nearest to.
-    void find_candidates(std::int64_t block, std::int64_t z, const Range* ranges) {
-        const std::int64_t first = block * BLOCK, last = std::min(first + BLOCK, n_in_plane_) - 1;
-        const std::int32_t *const y = scratch_.y.data(), *const x = scratch_.x.data();
-        const bool is_one_row = y[first] == y[last];
-        const Extent axes[N_AXES] = {along(0, z, z), along(1, y[first], y[last]),
-                                     along(2, is_one_row ? x[first] : 0,
-                                           is_one_row ? x[last] : task_.box.n[2] - 1)};
-        keep_near(axes, [ranges](int c) { return ranges[c]; });
-    }
-
-    // Squared distance within the plane, for the candidates for which it is not known yet.
-    void measure_in_plane(std::int64_t block) {
-        std::uint32_t& known = scratch_.is_in_plane[block];
-        if (task_.box.n[0] == 1) known = 0;
-        const std::int64_t first = block * BLOCK, n = std::min<std::int64_t>(BLOCK, stride_ - first);
-        const float *const y_place = scratch_.y_place.data() + first;
-        const float *const x_place = scratch_.x_place.data() + first;
-        for (int j = 0; j < n_candidates_; ++j) {
-            const int slot = candidates_[j];
-            if (known >> slot & 1) continue;
-            known |= 1u << slot;
-            float* const to = in_plane(block) + slot * BLOCK;
-            const Floats y_centre = all(place_[1][slot]), x_centre = all(place_[2][slot]);
-            const Floats y_weight = all(task_.weights[1]), x_weight = all(task_.weights[2]);
-            for (std::int64_t i = 0; i < n; i += N_LANES) {
-                const Floats y = (load<Floats>(y_place + i) - y_centre) * y_weight;
-                const Floats x = (load<Floats>(x_place + i) - x_centre) * x_weight;
-                store(to + i, y * y + x * x);
-            }
+    // What of the distances does not depend on z or levels.
+    void measure_in_plane(std::int64_t first) {
+        const std::int64_t n = std::min<std::int64_t>(BLOCK, stride_ - first);
+        for (std::int64_t i = 0; i < n; i += N_LANES) {
+            const Floats y = load<Floats>(scratch_.y.data() + first + i);
+            const Floats x = load<Floats>(scratch_.x.data() + first + i);
+            for (int j = 0; j < n_slots_; ++j)
+                store(in_plane_[j] + i, y * all(place_[1][j]) + x * all(place_[2][j]) +
+                                            all(static_cast<float>(square_[j])));
         }
     }
 
-    float* in_plane(std::int64_t block) const {
-        const bool is_remembered = scratch_.in_plane.size() > N_NEAR * BLOCK;
-        return scratch_.in_plane.data() + (is_remembered ? block * N_NEAR * BLOCK : 0);
-    }
-
-    void choose(std::int64_t block, std::int64_t z, const std::int16_t* levels,
-                std::uint8_t* choice) {
-        const std::int64_t first = block * BLOCK;
+    template <bool IsFlat>
+    void choose(std::int64_t first, std::int64_t z) {
+        const std::int16_t* const levels = task_.levels + z * stride_ * n_channels_ + first;
+        std::uint8_t* const colours = task_.colours + z * stride_ + first;
         const int n = static_cast<int>(std::min<std::int64_t>(BLOCK, stride_ - first));
-        std::uint8_t before[BLOCK];
-        std::memcpy(before, choice + first, n);
-        for (int i = 0; i < n; i += N_LANES) choose_nearest(block, i, levels + first, choice + first);
+        const float z_place = static_cast<float>(task_.places[0][z] - middle(0));
+        for (int j = 0; j < n_slots_; ++j) z_term_[j] = z_place * place_[0][j];
+        alignas(64) std::uint8_t before[BLOCK];
+        std::memcpy(before, colours, n);
+        int i = 0;
+        for (; i + N_VECTORS * N_LANES <= n; i += N_VECTORS * N_LANES)
+            choose_nearest<IsFlat, N_VECTORS>(first, i, levels + i, colours + i);
+        for (; i < n; i += N_LANES) choose_nearest<IsFlat, 1>(first, i, levels + i, colours + i);
+        move_changed(before, colours, n, z, first, levels);
+    }
+
+    template <bool IsFlat, int V>
+    void choose_nearest(std::int64_t block, int first, const std::int16_t* levels,
+                        std::uint8_t* colours) const {
+        const float *const y = scratch_.y.data() + block + first, *const x = scratch_.x.data() + block + first;
+        Floats level[C ? C : 1][V], least[V];
+        Ints nearest[V];
+        for (int v = 0; v < V; ++v) {
+            for (int c = 0; c < C; ++c) level[c][v] = level_at(levels, c, v);
+            least[v] = all(std::numeric_limits<float>::infinity());
+            nearest[v] = all(0);
+        }
+        for (int j = 0; j < n_slots_; ++j) {
+            const float* const in_plane = in_plane_[j] + first;
+            const Floats z_term = all(z_term_[j] + (IsFlat ? static_cast<float>(square_[j]) : 0.0f));
+            const Floats y_centre = all(place_[1][j]), x_centre = all(place_[2][j]);
+            const Ints colour = all(colour_[j]);
+            for (int v = 0; v < V; ++v) {
+                Floats distance = z_term;
+                if (IsFlat)
+                    distance = distance + load<Floats>(y + v * N_LANES) * y_centre +
+                               load<Floats>(x + v * N_LANES) * x_centre;
+                else
+                    distance = distance + load<Floats>(in_plane + v * N_LANES);
+                for (int c = 0; c < (C ? C : n_channels_); ++c) {
+                    const Floats value = C ? level[C ? c : 0][v] : level_at(levels, c, v);
+                    distance = distance + value * all(scratch_.levels[c * N_SLOTS + j]);
+                }
+                const Ints is_nearer = distance < least[v];
+                least[v] = choose_from(is_nearer, distance, least[v]);
+                nearest[v] = choose_from(is_nearer, colour, nearest[v]);
+            }
+        }
+        for (int v = 0; v < V; ++v) {
+            const Bytes before = load<Bytes>(colours + v * N_LANES);
+            store(colours + v * N_LANES, unless(NOWHERE, before, to_bytes(nearest[v])));
+        }
+    }
+
+    Floats level_at(const std::int16_t* levels, int c, int v) const {
+        return to_floats(to_ints(load<Shorts>(levels + c * stride_ + v * N_LANES)) -
+                         all(middle_level(c)));
+    }
+
+    // Take the elements that have another colour than before from one centre's sums to another's.
+    void move_changed(const std::uint8_t* before, const std::uint8_t* now, int n, std::int64_t z,
+                      std::int64_t first, const std::int16_t* levels) {
+        int changed[BLOCK + 1];
+        int n_changed = 0;
         constexpr int WORD = 8;
         for (int i = 0; i < n; i += WORD) {
-            if (std::memcmp(before + i, choice + first + i, WORD) == 0) continue;
-            for (int j = i; j < i + WORD; ++j)
-                if (before[j] != choice[first + j])
-                    change(before[j], choice[first + j], z, first + j, levels);
-        }
-    }
-
-    void choose_nearest(std::int64_t block, std::int64_t i, const std::int16_t* levels,
-                        std::uint8_t* choice) const {
-        const int n_channels = C ? C : n_channels_;
-        const float* const centre_levels = scratch_.levels.data();
-        const float* const squared = in_plane(block) + i;
-        Floats level[C ? C : 1];
-        for (int c = 0; c < C; ++c) level[c] = level_at(levels, c, i);
-        Floats least = all(INFINITE);
-        Ints nearest = all(N_NEAR / 2);
-        for (int j = 0; j < n_candidates_; ++j) {
-            const std::int32_t slot = candidates_[j];
-            Floats distance = load<Floats>(squared + slot * BLOCK) + all(z_term_[slot]);
-            for (int c = 0; c < n_channels; ++c) {
-                const Floats value = C ? level[C ? c : 0] : level_at(levels, c, i);
-                const Floats term = value - all(centre_levels[c * N_SLOTS + slot]);
-                distance = distance + term * term;
+            if (std::memcmp(before + i, now + i, WORD) == 0) continue;
+            // Written at every element, so that there is nothing to guess; kept where it changed.
+            for (int j = i; j < i + WORD; ++j) {
+                changed[n_changed] = j;
+                n_changed += before[j] != now[j];
             }
-            const Ints is_nearer = distance < least;
-            least = choose_from(is_nearer, distance, least);
-            nearest = choose_from(is_nearer, all(direction_[slot]), nearest);
         }
-        const Ints before = to_ints(load<Bytes>(choice + i));
-        store(choice + i, to_bytes(choose_from(before == all(NOWHERE), before, nearest)));
+        const std::int32_t z_place = task_.places[0][z] - middle(0);
+        for (int i = 0; i < n_changed; ++i) {
+            const int j = changed[i];
+            change(before[j], now[j], z_place, first + j, levels + j);
+        }
     }
 
-    Floats level_at(const std::int16_t* levels, int c, std::int64_t i) const {
-        return to_floats(load<Shorts>(levels + c * stride_ + i));
-    }
-
-    // Take an element from one centre's sums to another's.
-    void change(int from, int to, std::int64_t z, std::int64_t i, const std::int16_t* levels) {
+    void change(int from, int to, std::int32_t z_place, std::int64_t i, const std::int16_t* levels) {
         const int n_sums = N_PLACE_SUMS + n_channels_;
-        std::int64_t* const less = task_.changes + from * n_sums;
-        std::int64_t* const more = task_.changes + to * n_sums;
+        std::int64_t* const less = scratch_.changes.data() + from * n_sums;
+        std::int64_t* const more = scratch_.changes.data() + to * n_sums;
         const auto move = [&](int sum, std::int64_t value) {
             less[sum] -= value;
             more[sum] += value;
         };
         move(0, 1);
-        move(1, task_.box.first[0] + z);
-        move(2, task_.box.first[1] + scratch_.y[i]);
-        move(3, task_.box.first[2] + scratch_.x[i]);
-        for (int c = 0; c < n_channels_; ++c) move(N_PLACE_SUMS + c, levels[c * stride_ + i]);
-        changed_ |= 1u << from | 1u << to;
+        move(1, z_place);
+        move(2, static_cast<std::int64_t>(scratch_.y[i]));
+        move(3, static_cast<std::int64_t>(scratch_.x[i]));
+        for (int c = 0; c < n_channels_; ++c) move(N_PLACE_SUMS + c, levels[c * stride_]);
+        changed_ |= std::uint64_t(1) << from | std::uint64_t(1) << to;
     }
-
-    static constexpr std::int32_t SLOT[N_LANES] = {0, 1, 2,  3,  4,  5,  6,  7,
-                                                   8, 9, 10, 11, 12, 13, 14, 15};
 
     const Assignment& task_;
     Scratch& scratch_;
     const int n_channels_;
-    const std::int64_t n_in_plane_, stride_, n_blocks_;
-    float rounding_ = 0.0f;      // more than rounding changes of a difference between distances
-    std::uint32_t changed_ = 0;  // the centres whose sums change
-    int n_slots_ = 0;            // centres that some element of the tile may be nearest to
-    std::int32_t direction_[N_SLOTS];  // of each
-    alignas(64) float place_[N_AXES][N_SLOTS] = {};
-    alignas(64) float z_term_[N_SLOTS];
-    int n_candidates_ = 0;
-    std::int32_t candidates_[N_SLOTS];  // the slots among them that matter now
+    const std::int64_t n_in_plane_, stride_;
+    std::uint32_t candidates_ = 0;
+    std::uint64_t changed_ = 0;
+    int n_slots_ = 0;  // centres that some element of the tile may be nearest to
+    std::int32_t direction_[N_SLOTS];
+    std::int32_t colour_[N_SLOTS];
+    alignas(64) std::int32_t square_[N_SLOTS] = {};  // c²
+    float place_[N_AXES][N_SLOTS];                   // −2 c
+    float z_term_[N_SLOTS];
+    alignas(64) float in_plane_[N_NEAR][BLOCK];      // c² − 2 (y, x)·c
 };
 
 }  // namespace
 
-std::uint32_t assign_tile(const Assignment& task, Scratch& scratch) {
+Assigned assign_tile(const Assignment& task, Scratch& scratch) {
     switch (task.n_channels) {
         case 1: return Tile<1>(task, scratch).assign();
         case 2: return Tile<2>(task, scratch).assign();

@@ -1,4 +1,7 @@
 // The inner loop of SLIC: give every element of a tile to the nearest of the near centres.
+//
+// Places and levels are whole numbers, so small that float32 holds every sum exactly: neither the order
+// of operations nor their fusing changes a bit (see slic.cpp).
 #pragma once
 
 #include <array>
@@ -11,42 +14,48 @@
 namespace sfumato {
 
 constexpr int N_SLOTS = 32;      // the 27 near centres, filled up to whole lanes
+constexpr int BLOCK = 64;        // elements of a plane that are looked at together
 constexpr int N_PLACE_SUMS = 4;  // what elements add up to: their number, z, y and x; then levels
 
 // One tile, and the centres that its elements may choose.
 struct Assignment {
     const Box& box;
+    std::array<const std::int32_t*, N_AXES> places;  // along each axis, of the tile's elements
     const std::int16_t* levels;
     const Range* ranges;
-    std::uint8_t* choice;
+    std::uint8_t* colours;
     int n_channels;
-    std::array<float, N_AXES> weights;           // levels for one element along each axis
-    std::array<const float*, N_NEAR> centres;    // place and levels; null where there is none
-    std::int64_t* changes;                       // centre, sum: by how much the sums change; added to
+    std::array<const std::int32_t*, N_NEAR> centres;  // place and levels; null where there is none
+    std::array<std::uint8_t, N_NEAR> centre_colours;
+    std::uint32_t moved;       // a bit for each centre that is not where it was
+    std::uint32_t candidates;  // for each that some element might have been nearest to the last time
+
+    std::int32_t middle(int axis) const {
+        return (places[axis][0] + places[axis][box.n[axis] - 1]) / 2;
+    }
 };
 
 // Room that a thread uses again for every tile. It is made here and not where the inner loop is
 // compiled: code of the standard library must not be compiled for one instruction set and be linked
 // for all.
 struct Scratch {
-    std::int64_t n_y = 0, n_x = 0;           // the plane that y and x were made for
-    std::vector<std::int32_t> y, x;          // the place of every element of a plane in the tile
-    std::vector<float> y_place, x_place;     // the same in the image
-    std::vector<float> in_plane;             // squared distance in y and x: block, slot, element
-    std::vector<std::uint32_t> is_in_plane;  // for each block: the slots for which it is known
-    std::vector<float> levels;               // of the centres: channel, slot
-    std::vector<std::int64_t> changes;       // see Assignment
+    std::vector<float> y, x;             // the place of every element of a plane, from the tile's middle
+    std::vector<float> levels;           // of the centres, from the middle of the range: channel, slot
+    std::vector<std::int64_t> changes;   // of sums, for each colour, places from the tile's middle; added to
+    std::vector<std::int32_t> deltas;    // for pruning: feature, slot
 
-    // A plane that is the tile's only one need not be remembered: one block at a time is enough.
-    Scratch(std::int64_t n_in_plane, bool is_flat, int n_channels)
-        : y(Tiles::padded(n_in_plane)), x(y.size()), y_place(y.size()), x_place(y.size()),
-          in_plane((is_flat ? 1 : Tiles::n_blocks(y.size())) * N_NEAR * BLOCK),
-          is_in_plane(Tiles::n_blocks(y.size())), levels(n_channels * N_SLOTS),
-          changes(N_NEAR * (N_PLACE_SUMS + n_channels)) {}
+    Scratch(std::int64_t n_in_plane, int n_channels)
+        : y(Tiles::padded(n_in_plane)), x(y.size()), levels(n_channels * N_SLOTS),
+          changes(N_COLOURS * (N_PLACE_SUMS + n_channels)),
+          deltas((N_AXES + n_channels) * N_SLOTS) {}
 };
 
-// Returns a bit for each centre whose sums change.
-using AssignTile = std::uint32_t(const Assignment&, Scratch&);
+struct Assigned {
+    std::uint32_t candidates;
+    std::uint64_t changed;  // a bit for each colour whose sums change
+};
+
+using AssignTile = Assigned(const Assignment&, Scratch&);
 
 // The fastest one that this processor can run. All give the same bits.
 AssignTile* choose_assign_tile();

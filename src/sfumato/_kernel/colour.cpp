@@ -24,6 +24,10 @@ class Table {
         return values_[i] + (values_[i + 1] - values_[i]) * (position - static_cast<float>(i));
     }
 
+    // The value at i / N, for i from 0 to N.
+    float at(std::uint8_t i) const { return values_[i]; }
+    float at(float i) const { return (*this)(i / N); }
+
   private:
     std::array<float, N + 2> values_;
 };
@@ -40,13 +44,12 @@ double to_lightness(double value) {
 
 template <typename T>
 void photo_to_lab(const T* photo, std::int64_t n, float* lab, Team& team) {
-    static const Table<255> linear(to_linear);
+    static const Table<255> to_linear_light(to_linear);
+    const auto linear = [](T value) { return to_linear_light.at(value); };
     static const Table<8192> lightness(to_lightness);
     team.share(n, [&](std::int64_t first, std::int64_t end, int) {
         for (std::int64_t i = first; i < end; ++i) {
-            const float r = linear(static_cast<float>(photo[i]) / 255.0f);
-            const float g = linear(static_cast<float>(photo[n + i]) / 255.0f);
-            const float b = linear(static_cast<float>(photo[2 * n + i]) / 255.0f);
+            const float r = linear(photo[i]), g = linear(photo[n + i]), b = linear(photo[2 * n + i]);
             const float x =
                 lightness((0.412453f * r + 0.357580f * g + 0.180423f * b) / 0.95047f);
             const float y = lightness(0.212671f * r + 0.715160f * g + 0.072169f * b);

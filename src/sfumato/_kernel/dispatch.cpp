@@ -31,7 +31,7 @@ Instructions best() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
         return Instructions::avx512;
-    if (__builtin_cpu_supports("avx2")) return Instructions::avx2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Instructions::avx2;
 #endif
     return Instructions::baseline;
 }

@@ -53,6 +53,15 @@ struct Grid {
     }
 };
 
+// A number that the cells an element may be nearest to do not share: those of its own and of the cell
+// next to its own on one side. So elements side by side have chosen the same centre if and only if
+// they have its colour.
+inline std::uint8_t colour_of(const Index3& place) {
+    return static_cast<std::uint8_t>(place[0] % 4 * 16 + place[1] % 4 * 4 + place[2] % 4);
+}
+
+constexpr int N_COLOURS = 64;
+
 // Some cells of the grid, side by side, as elements.
 struct Box {
     Index3 first;

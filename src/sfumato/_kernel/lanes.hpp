@@ -25,6 +25,10 @@ static inline Floats all(float value) { return value - Floats{}; }
 static inline Ints all(std::int32_t value) { return value + Ints{}; }
 static inline Floats choose_from(Ints condition, Floats yes, Floats no) { return condition ? yes : no; }
 static inline Ints choose_from(Ints condition, Ints yes, Ints no) { return condition ? yes : no; }
+static inline Bytes all_bytes(std::uint8_t value) { return value + Bytes{}; }
+static inline Bytes unless(std::uint8_t marked, Bytes value, Bytes instead) {
+    return value == all_bytes(marked) ? value : instead;
+}
 
 #else  // the same, spelt out
 
@@ -55,6 +59,7 @@ static inline Ints operator<(Ints a, Ints b) { return each<Ints>([&](int i) { re
 static inline Ints operator==(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] == b[i] ? -1 : 0; }); }
 static inline Ints operator&(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] & b[i]; }); }
 static inline Ints operator+(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] + b[i]; }); }
+static inline Ints operator*(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] * b[i]; }); }
 static inline Ints operator-(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] - b[i]; }); }
 static inline Floats to_floats(Ints a) { return each<Floats>([&](int i) { return float(a[i]); }); }
 static inline Ints to_ints(Shorts a) { return each<Ints>([&](int i) { return std::int32_t(a[i]); }); }
@@ -65,6 +70,7 @@ static inline Floats all(float value) { return each<Floats>([&](int) { return va
 static inline Ints all(std::int32_t value) { return each<Ints>([&](int) { return value; }); }
 static inline Floats choose_from(Ints c, Floats a, Floats b) { return each<Floats>([&](int i) { return c[i] ? a[i] : b[i]; }); }
 static inline Ints choose_from(Ints c, Ints a, Ints b) { return each<Ints>([&](int i) { return c[i] ? a[i] : b[i]; }); }
+static inline Bytes unless(std::uint8_t marked, Bytes value, Bytes instead) { return each<Bytes>([&](int i) { return value[i] == marked ? value[i] : instead[i]; }); }
 
 #endif
 
@@ -78,21 +84,6 @@ static inline Lanes load(const T* from) {
 template <typename Lanes, typename T>
 static inline void store(T* to, const Lanes& lanes) {
     std::memcpy(to, &lanes, sizeof lanes);
-}
-
-// The numbers' bits.
-static inline Ints to_bits(Floats values) {
-    Ints bits;
-    std::memcpy(&bits, &values, sizeof bits);
-    return bits;
-}
-
-static inline std::int32_t lowest(Ints values) {
-    std::int32_t lanes[N_LANES];
-    store(lanes, values);
-    std::int32_t least = lanes[0];
-    for (int i = 1; i < N_LANES; ++i) least = lanes[i] < least ? lanes[i] : least;
-    return least;
 }
 
 }  // namespace sfumato

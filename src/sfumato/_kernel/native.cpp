@@ -7,7 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <memory>
+#include <cmath>
 #include <numeric>
 #include <stdexcept>
 
@@ -73,6 +73,9 @@ void check(const Image& image, const Superpixels& settings) {
                 "n_cells must be from 1 to the elements of each axis");
         n_cells *= n;
     }
+    for (int axis = 0; axis < N_AXES; ++axis)
+        require(settings.weights[axis] >= 0 && std::isfinite(settings.weights[axis]),
+                "weights must be numbers of at least 0");
     require(!settings.shifts || (settings.shifts->shape(1) == N_AXES &&
                                  static_cast<std::int64_t>(settings.shifts->shape(0)) == n_cells),
             "shifts must have a row for each cell");
@@ -88,6 +91,15 @@ void check_label(const L& label, const P& probability) {
             "label must hold classes that probability has");
 }
 
+// A shift by more than a cell would take a seed out of reach of its own cell.
+void check_shifts(const Grid& grid, const Superpixels& settings) {
+    if (!settings.shifts) return;
+    for (std::size_t i = 0; i < settings.shifts->size(); ++i) {
+        const auto most = static_cast<float>(grid.axes[i % N_AXES].largest_cell());
+        require(std::abs(settings.shifts->data()[i]) <= most, "shifts must be at most one cell");
+    }
+}
+
 Grid grid_of(const Image& image, const Superpixels& settings) {
     Grid grid;
     for (int axis = 0; axis < N_AXES; ++axis)
@@ -96,16 +108,22 @@ Grid grid_of(const Image& image, const Superpixels& settings) {
 }
 
 // Returns the number of superpixels, or -1 if an intensity is NaN or infinite.
-std::int64_t segment(const Grid& grid, const ImageView& image, const Superpixels& settings,
+std::int64_t segment(const Grid& grid, ImageView image, const Superpixels& settings,
                      std::vector<std::int64_t> cells, const std::uint8_t* where,
                      std::int32_t* superpixels, Team& team) {
-    Tiles tiles(grid, image.n_channels, std::move(cells));
-    if (!tiles.read(image, where, team)) return -1;
-    run_slic(tiles,
-             {settings.weights, settings.n_iterations,
-              settings.shifts ? settings.shifts->data() : nullptr},
-             team);
-    return number_superpixels(tiles, superpixels, team);
+    const SlicSettings slic{settings.weights, settings.n_iterations,
+                            settings.shifts ? settings.shifts->data() : nullptr};
+    image.n_bits_dropped = n_bits_to_drop(grid, image, slic);
+    const Buffer<std::uint8_t> colours(grid.n_elements());
+    {
+        Tiles tiles(grid, image.n_channels, std::move(cells));
+        if (!tiles.read(image, where, team)) return -1;
+        run_slic(tiles, slic, image.n_bits_dropped, team);
+        if (tiles.n() < grid.n_cells())
+            std::fill_n(colours.get(), grid.n_elements(), NOWHERE);
+        tiles.write_colours(colours.get(), team);
+    }
+    return number_superpixels(grid, colours.get(), superpixels, team);
 }
 
 std::vector<std::int64_t> all_cells(const Grid& grid) {
@@ -121,9 +139,10 @@ std::int64_t compute_superpixels(const Image& image, const Superpixels& settings
     check(image, settings);
     require(have_same_space(image, superpixels) && (!where || have_same_space(image, *where)),
             "where and superpixels must have the image's shape");
+    const Grid grid = grid_of(image, settings);
+    check_shifts(grid, settings);
     const nb::gil_scoped_release release;
     Team team(n_threads);
-    const Grid grid = grid_of(image, settings);
     return segment(grid, values, settings, all_cells(grid), where ? where->data() : nullptr,
                    superpixels.data(), team);
 }
@@ -155,14 +174,15 @@ std::int64_t soften_image_label(const Image& image, const Superpixels& settings,
     check(image, settings);
     require(have_same_space(image, label), "label must have the image's shape");
     check_label(label, probability);
+    const Grid grid = grid_of(image, settings);
+    check_shifts(grid, settings);
     const nb::gil_scoped_release release;
     Team team(n_threads);
-    const Grid grid = grid_of(image, settings);
     write_one_hot(grid, label.data(), probability.data(), team);
     const std::vector<std::int64_t> cells = cells_near_boundary(grid, label.data(), team);
     const std::vector<Box> boxes = boxes_with(grid, cells);
     // Not initialised: of an image, only the surroundings of a boundary are ever touched.
-    const std::unique_ptr<std::int32_t[]> superpixels(new std::int32_t[grid.n_elements()]);
+    const Buffer<std::int32_t> superpixels(grid.n_elements());
     team.share(boxes.size(), [&](std::int64_t first, std::int64_t end, int) {
         for (std::int64_t i = first; i < end; ++i)
             for (std::int64_t z = 0; z < boxes[i].n[0]; ++z)

@@ -2,103 +2,147 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 namespace sfumato {
 
 Tiles::Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen)
-    : grid(grid), n_channels(n_channels), cells(std::move(chosen)) {
-    tile_of_cell.assign(grid.n_cells(), -1);
+    : grid(grid), n_channels(n_channels), cells(std::move(chosen)), tile_of_cell(grid.n_cells(), -1),
+      offsets(cells.size() + 1), ranges(cells.size() * n_channels), has_holes(cells.size()) {
     boxes.reserve(cells.size());
-    offsets.resize(cells.size() + 1);
-    first_range.resize(cells.size() + 1);
     for (std::int64_t tile = 0; tile < n(); ++tile) {
-        tile_of_cell[cells[tile]] = tile;
+        tile_of_cell[cells[tile]] = static_cast<std::int32_t>(tile);
         const Box& box = boxes.emplace_back(grid, cells[tile]);
-        const std::int64_t stride = padded(box.n[1] * box.n[2]);
-        offsets[tile + 1] = offsets[tile] + box.n[0] * stride;
-        first_range[tile + 1] = first_range[tile] + box.n[0] * n_blocks(stride) * n_channels;
+        offsets[tile + 1] = offsets[tile] + box.n[0] * padded(box.n[1] * box.n[2]);
+        const bool is_next = tile > 0 && cells[tile] == cells[tile - 1] + 1 && box.first[2] > 0;
+        if (is_next)
+            spans_.back().end = tile + 1;
+        else
+            spans_.push_back({tile, tile + 1});
     }
-    // Not set to 0 here, by one thread: `read` writes every element.
-    levels.reset(new std::int16_t[offsets.back() * n_channels]);
-    ranges.resize(first_range.back());
-    choice.reset(new std::uint8_t[offsets.back()]);
+    levels = Buffer<std::int16_t>(offsets.back() * n_channels);
+    colours = Buffer<std::uint8_t>(offsets.back());
 }
 
 // The same operations in the same order as NumPy would do them on float32.
 template <typename T>
-static bool read_row(const T* from, std::int64_t n, float low, float gain, std::int16_t* to) {
-    bool is_finite = true;
+static bool to_levels(const void* values, std::int64_t start, std::int64_t n, float low, float gain,
+                      int n_bits_dropped, std::int16_t* to) {
+    const T* const from = static_cast<const T*>(values) + start;
+    std::int32_t n_bad = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-        const float level = (static_cast<float>(from[i]) - low) * gain + 0.5f;
-        is_finite &= static_cast<float>(from[i]) - static_cast<float>(from[i]) == 0.0f;
+        const float value = static_cast<float>(from[i]);
+        const float level = (value - low) * gain + 0.5f;
+        n_bad |= !(value - value == 0.0f);
         const float above = level > 0.0f ? level : 0.0f;  // NaN too
-        to[i] = static_cast<std::int16_t>(above < N_LEVELS - 0.5f ? above : N_LEVELS - 0.5f);
+        const float inside = above < N_LEVELS - 0.5f ? above : N_LEVELS - 0.5f;
+        to[i] = static_cast<std::int16_t>(static_cast<std::int32_t>(inside) >> n_bits_dropped);
     }
-    return is_finite;
-}
-
-static bool read_row(const ImageView& image, int channel, std::int64_t first, std::int64_t n,
-                     std::int64_t n_elements, std::int16_t* to) {
-    const std::int64_t start = channel * n_elements + first;
-    const float low = image.low[channel], gain = image.gain[channel];
-    switch (image.type) {
-        case ImageView::Type::float32:
-            return read_row(static_cast<const float*>(image.values) + start, n, low, gain, to);
-        case ImageView::Type::int16:
-            return read_row(static_cast<const std::int16_t*>(image.values) + start, n, low, gain, to);
-        case ImageView::Type::uint16:
-            return read_row(static_cast<const std::uint16_t*>(image.values) + start, n, low, gain, to);
-        default:
-            return read_row(static_cast<const std::uint8_t*>(image.values) + start, n, low, gain, to);
-    }
-}
-
-static Range range_of(const std::int16_t* levels, std::int64_t n) {
-    Range range = {levels[0], levels[0]};
-    for (std::int64_t i = 1; i < n; ++i) {
-        range.low = levels[i] < range.low ? levels[i] : range.low;
-        range.high = levels[i] > range.high ? levels[i] : range.high;
-    }
-    return range;
+    return n_bad == 0;
 }
 
 bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) {
     std::atomic<bool> is_finite{true};
-    team.share(n(), [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t tile = begin; tile < end; ++tile) {
-            const Box& box = boxes[tile];
-            const std::int64_t n_in_plane = box.n[1] * box.n[2], stride = padded(n_in_plane);
-            std::int16_t* to = levels.get() + offsets[tile] * n_channels;
-            Range* range = ranges.data() + first_range[tile];
-            std::uint8_t* slots = choice.get() + offsets[tile];
-            for (std::int64_t z = 0; z < box.n[0]; ++z, slots += stride) {
-                for (int channel = 0; channel < n_channels; ++channel, to += stride) {
-                    for (std::int64_t y = 0; y < box.n[1]; ++y) {
-                        const std::int64_t first = grid.element(
-                            {box.first[0] + z, box.first[1] + y, box.first[2]});
-                        if (!read_row(image, channel, first, box.n[2], grid.n_elements(),
-                                      to + y * box.n[2]))
-                            is_finite = false;
-                    }
-                    std::fill(to + n_in_plane, to + stride, to[n_in_plane - 1]);
-                    for (std::int64_t block = 0; block < n_blocks(stride); ++block)
-                        range[block * n_channels + channel] = range_of(
-                            to + block * BLOCK, std::min<std::int64_t>(BLOCK, stride - block * BLOCK));
-                }
-                range += n_blocks(stride) * n_channels;
-                std::fill(slots, slots + n_in_plane, N_NEAR / 2);
-                std::fill(slots + n_in_plane, slots + stride, NOWHERE);
-                if (!where) continue;
-                for (std::int64_t y = 0; y < box.n[1]; ++y) {
-                    const std::uint8_t* row = where + grid.element(
-                        {box.first[0] + z, box.first[1] + y, box.first[2]});
-                    for (std::int64_t x = 0; x < box.n[2]; ++x)
-                        if (!row[x]) slots[y * box.n[2] + x] = NOWHERE;
-                }
+    team.share(spans_.size(), [&](std::int64_t begin, std::int64_t end, int) {
+        std::vector<std::int16_t> row(grid.axes[2].n);
+        for (std::int64_t i = begin; i < end; ++i) {
+            if (!read_rows(image, spans_[i], row)) is_finite = false;
+            for (std::int64_t tile = spans_[i].first; tile < spans_[i].end; ++tile) {
+                find_ranges(tile);
+                colour(tile, where);
             }
         }
     });
     return is_finite;
+}
+
+bool Tiles::read_rows(const ImageView& image, const Span& span, std::vector<std::int16_t>& row) {
+    const Box &first = boxes[span.first], &last = boxes[span.end - 1];
+    const std::int64_t width = last.first[2] + last.n[2] - first.first[2];
+    const auto convert = image.type == ImageView::Type::float32  ? to_levels<float>
+                         : image.type == ImageView::Type::int16  ? to_levels<std::int16_t>
+                         : image.type == ImageView::Type::uint16 ? to_levels<std::uint16_t>
+                                                                 : to_levels<std::uint8_t>;
+    bool is_finite = true;
+    for (std::int64_t z = 0; z < first.n[0]; ++z)
+        for (int c = 0; c < n_channels; ++c) {
+            for (std::int64_t y = 0; y < first.n[1]; ++y) {
+                const std::int64_t start =
+                    grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
+                is_finite &= convert(image.values, c * grid.n_elements() + start, width, image.low[c],
+                                     image.gain[c], image.n_bits_dropped, row.data());
+                const std::int16_t* from = row.data();
+                for (std::int64_t tile = span.first; tile < span.end; ++tile) {
+                    const std::int64_t n_x = boxes[tile].n[2], stride = padded(first.n[1] * n_x);
+                    std::copy(from, from + n_x,
+                              levels.get() + offsets[tile] * n_channels +
+                                  (z * n_channels + c) * stride + y * n_x);
+                    from += n_x;
+                }
+            }
+            for (std::int64_t tile = span.first; tile < span.end; ++tile) {
+                const std::int64_t n = first.n[1] * boxes[tile].n[2], stride = padded(n);
+                std::int16_t* const plane =
+                    levels.get() + offsets[tile] * n_channels + (z * n_channels + c) * stride;
+                std::fill(plane + n, plane + stride, plane[n - 1]);
+            }
+        }
+    return is_finite;
+}
+
+void Tiles::find_ranges(std::int64_t tile) {
+    const Box& box = boxes[tile];
+    const std::int64_t stride = padded(box.n[1] * box.n[2]);
+    const std::int16_t* plane = levels.get() + offsets[tile] * n_channels;
+    for (int c = 0; c < n_channels; ++c) ranges[tile * n_channels + c] = {N_LEVELS, -1};
+    for (std::int64_t z = 0; z < box.n[0]; ++z)
+        for (int c = 0; c < n_channels; ++c, plane += stride) {
+            Range range = ranges[tile * n_channels + c];
+            for (std::int64_t i = 0; i < stride; ++i) {
+                range.low = plane[i] < range.low ? plane[i] : range.low;
+                range.high = plane[i] > range.high ? plane[i] : range.high;
+            }
+            ranges[tile * n_channels + c] = range;
+        }
+}
+
+void Tiles::colour(std::int64_t tile, const std::uint8_t* where) {
+    const Box& box = boxes[tile];
+    const std::int64_t n_in_plane = box.n[1] * box.n[2], stride = padded(n_in_plane);
+    const std::uint8_t own = colour_of(grid.place(cells[tile]));
+    std::uint8_t* plane = colours.get() + offsets[tile];
+    for (std::int64_t z = 0; z < box.n[0]; ++z, plane += stride) {
+        std::fill(plane, plane + n_in_plane, own);
+        std::fill(plane + n_in_plane, plane + stride, NOWHERE);
+        if (!where) continue;
+        for (std::int64_t y = 0; y < box.n[1]; ++y) {
+            const std::uint8_t* const wanted =
+                where + grid.element({box.first[0] + z, box.first[1] + y, box.first[2]});
+            for (std::int64_t x = 0; x < box.n[2]; ++x) {
+                if (wanted[x]) continue;
+                plane[y * box.n[2] + x] = NOWHERE;
+                has_holes[tile] = 1;
+            }
+        }
+    }
+}
+
+void Tiles::write_colours(std::uint8_t* to, Team& team) const {
+    team.share(spans_.size(), [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            const Box& first = boxes[spans_[i].first];
+            for (std::int64_t z = 0; z < first.n[0]; ++z)
+                for (std::int64_t y = 0; y < first.n[1]; ++y) {
+                    std::uint8_t* row =
+                        to + grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
+                    for (std::int64_t tile = spans_[i].first; tile < spans_[i].end; ++tile) {
+                        const std::int64_t n_x = boxes[tile].n[2], stride = padded(first.n[1] * n_x);
+                        std::memcpy(row, colours.get() + offsets[tile] + z * stride + y * n_x, n_x);
+                        row += n_x;
+                    }
+                }
+        }
+    });
 }
 
 }  // namespace sfumato

@@ -1,18 +1,18 @@
 // A copy of the image, tile by tile: a tile is the part of the image in one cell of the grid.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "buffer.hpp"
 #include "grid.hpp"
 #include "team.hpp"
 
 namespace sfumato {
 
-constexpr int N_LEVELS = 4096;              // intensities are 0 … 4095
-constexpr int BLOCK = 4 * N_LANES;          // elements of a plane that are looked at together
-constexpr std::uint8_t NOWHERE = N_NEAR;    // the choice of an element that takes no part
+constexpr int N_LEVELS = 4096;           // intensities are 0 … 4095, or fewer and coarser levels
+constexpr std::uint8_t NOWHERE = 255;    // the colour of an element that takes no part
 
 // An image as it lies in memory, and how its intensities become levels.
 struct ImageView {
@@ -22,9 +22,10 @@ struct ImageView {
     int n_channels = 1;
     const float* low = nullptr;   // for each channel, the intensity that becomes level 0
     const float* gain = nullptr;  // levels for one unit of intensity
+    int n_bits_dropped = 0;       // of levels, where fewer than 4096 are told apart
 };
 
-// The lowest and highest level of a block in one channel.
+// The lowest and highest level of a tile in one channel.
 struct Range {
     std::int16_t low, high;
 };
@@ -36,12 +37,12 @@ struct Tiles {
     int n_channels;
     std::vector<std::int64_t> cells;         // the cell of every tile, increasing
     std::vector<Box> boxes;                  // its part of the image
-    std::vector<std::int64_t> tile_of_cell;  // -1 where there is no tile
+    std::vector<std::int32_t> tile_of_cell;  // -1 where there is no tile
     std::vector<std::int64_t> offsets;       // first element of every tile, and the end
-    std::unique_ptr<std::int16_t[]> levels;  // for each tile and plane: channel, element
-    std::vector<std::int64_t> first_range;   // of every tile in `ranges`
-    std::vector<Range> ranges;               // for each tile, plane and block: channel
-    std::unique_ptr<std::uint8_t[]> choice;  // for each element: which of the 27 near cells it is in
+    Buffer<std::int16_t> levels;             // for each tile and plane: channel, element
+    std::vector<Range> ranges;               // for each tile: channel
+    std::vector<std::uint8_t> has_holes;     // for each tile: whether some elements take no part
+    Buffer<std::uint8_t> colours;            // for each element: the colour of the centre it is nearest to
 
     Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen);
 
@@ -51,10 +52,24 @@ struct Tiles {
         return (n_in_plane + N_LANES - 1) / N_LANES * N_LANES;
     }
 
-    static std::int64_t n_blocks(std::int64_t stride) { return (stride + BLOCK - 1) / BLOCK; }
-
-    // Fill in levels and choice. Returns false if an intensity is NaN or infinite.
+    // Fill in levels, ranges and holes, and give every element the colour of its own cell. Returns false
+    // if an intensity is NaN or infinite.
     bool read(const ImageView& image, const std::uint8_t* where, Team& team);
+
+    // Copy the colours to an array of the image's shape, whose other elements are NOWHERE.
+    void write_colours(std::uint8_t* to, Team& team) const;
+
+  private:
+    // Tiles side by side along x, so that rows of the image are read at one go.
+    struct Span {
+        std::int64_t first, end;
+    };
+
+    bool read_rows(const ImageView& image, const Span& span, std::vector<std::int16_t>& row);
+    void find_ranges(std::int64_t tile);
+    void colour(std::int64_t tile, const std::uint8_t* where);
+
+    std::vector<Span> spans_;
 };
 
 }  // namespace sfumato

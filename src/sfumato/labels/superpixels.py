@@ -119,7 +119,8 @@ def compute_superpixels(
         )
     seeded = seed(image, spacing, settings, rng)
     wanted = None if where is None else in_three_axes(np.ascontiguousarray(where)).view(np.uint8)
-    superpixels = np.full(shape, -1, np.int32)
+    # Where all are wanted, all are written.
+    superpixels = np.empty(shape, np.int32) if where is None else np.full(shape, -1, np.int32)
     n_superpixels = native.compute_superpixels(
         seeded.image,
         seeded.settings,
@@ -218,8 +219,8 @@ def seed(
         for n, step_mm in zip(shape, spacing, strict=True)
     ]
     if is_scaled:
-        has_contrast = any(channel.min() < channel.max() for channel in image)
-        scale = _Scale((0.0,) * len(image), (1.0,) * len(image), has_contrast)
+        gain = tuple(float(channel.min() < channel.max()) for channel in image)
+        scale = _Scale((0.0,) * len(image), gain, any(gain))
     else:
         image, scale = _scaled(image, settings)
     unit = PHOTO_UNIT if settings.is_photo else float(N_LEVELS - 1)
@@ -271,9 +272,10 @@ class _Scale(NamedTuple):
 
 def _scaled(image: RawImage, settings: SuperpixelSettings) -> tuple[RawImage, _Scale]:
     """Return an image as the compiled core takes it, and how it comes to levels."""
-    low, gain = zip(*(_level_scale(channel) for channel in image), strict=True)
     if settings.is_photo:
-        return _photo_to_lab(image), _Scale((-1.0,) * 3, (PHOTO_UNIT,) * 3, any(gain))
+        has_contrast = any(channel.min() < channel.max() for channel in image)
+        return _photo_to_lab(image), _Scale((-1.0,) * 3, (PHOTO_UNIT,) * 3, has_contrast)
+    low, gain = zip(*(_level_scale(channel) for channel in image), strict=True)
     if image.dtype not in CORE_TYPES:
         image = image.astype(np.float32)
     return image, _Scale(low, gain, any(gain))
@@ -294,10 +296,13 @@ def _level_scale(channel: np.ndarray) -> tuple[float, float]:
 
 
 def _photo_to_lab(image: RawImage) -> Image:
-    if image.shape[0] != 3 or not (image.min() >= 0 and image.max() <= 255):
+    lowest, highest = float(image.min()), float(image.max())
+    if not isfinite(lowest) or not isfinite(highest):
+        check_finite(-1)
+    if image.shape[0] != 3 or lowest < 0 or highest > 255:
         raise InputError(
             "is_photo needs three channels (red, green, blue) with values from 0 to 255, got"
-            f" {image.shape[0]} with values from {image.min():g} to {image.max():g};"
+            f" {image.shape[0]} with values from {lowest:g} to {highest:g};"
             " set is_photo to false for any other image"
         )
     photo = image if image.dtype == np.uint8 else image.astype(np.float32)
