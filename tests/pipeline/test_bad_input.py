@@ -294,7 +294,7 @@ def test_a_bad_label_that_would_be_held_out_is_found_before_training(
                       "--set=training.validation_cases=1")  # fmt: skip
     assert outcome.code == 2
     assert_says(only_line(outcome.err), held_out[-1], "is damaged")
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert not (tmp_path / "run" / "checkpoint.sfumato").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "soften", "info"])

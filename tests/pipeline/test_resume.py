@@ -1,9 +1,11 @@
 """Stopping and going on: Ctrl-C, a killed process, a finished run, an empty place."""
 
 import json
+import random
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,7 +83,7 @@ def test_ctrl_c_saves_and_resuming_goes_on_to_the_same_weights(
     assert (
         last_line == f"Stopped; {out} keeps what is done. The same command with --resume goes on."
     )
-    assert (out / "checkpoint.pt").exists()
+    assert (out / "checkpoint.sfumato").exists()
     assert not (out / "model").exists()
     resumed = sfumato("train", flat_data, "--out", out, *quick, "--resume")
     assert resumed.code == 0, resumed.err
@@ -179,17 +181,57 @@ def test_resuming_where_nothing_is_starts(
     assert (out / "model" / "model.toml").exists()
 
 
-def test_a_damaged_checkpoint_is_named(
+@pytest.mark.slow
+def test_a_training_killed_again_and_again_at_any_moment_ends_in_the_same_weights(
+    sfumato: Callable, start_sfumato: Callable, quick: tuple, flat_data: Path,
+    uninterrupted: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    out, rng = tmp_path / "run", random.Random(20)
+    command = ("train", flat_data, "--out", out, *quick, "--resume")
+    for start in ("", "Looking at the data", "  loss ", "  loss ", "  loss "):
+        process = start_sfumato(*command)
+        assert process.stdout is not None
+        # The first is killed wherever it is; the others from this line on.
+        if start:
+            next((line for line in process.stdout if start in line), None)
+        time.sleep(rng.uniform(0, 0.6 if start else 4.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=200)
+    resumed = sfumato(*command)
+    assert resumed.code == 0, resumed.err
+    assert not [path for path in out.rglob(".*") if path.name != ".sfumato"]
+    assert_equal_runs(out, uninterrupted)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_leads_to_the_same_weights(
+    sfumato: Callable, quick: tuple, flat_data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    shutil.rmtree(out / "model")
+    checkpoint = out / "checkpoint.sfumato"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    outcome = sfumato("train", flat_data, "--out", out, *quick, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert (
+        f"{checkpoint}: the checkpoint is damaged; going on from the one before it, of step 110"
+        in outcome.out.splitlines()
+    )
+    assert_equal_runs(out, uninterrupted)
+
+
+def test_two_damaged_checkpoints_are_an_error(
     sfumato: Callable, quick_flat: tuple, flat_data: Path, flat_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(flat_run, out)
-    (out / "checkpoint.pt").write_bytes((out / "checkpoint.pt").read_bytes()[:500])
+    for name in ("checkpoint.sfumato", "previous_checkpoint.sfumato"):
+        (out / name).write_bytes((out / name).read_bytes()[:500])
     outcome = sfumato("train", flat_data, "--out", out, "--steps=20", *quick_flat, "--resume")
     assert outcome.code == 2
     assert outcome.err.splitlines() == [
-        f"error: {out / 'checkpoint.pt'}: the checkpoint cannot be read; train anew with"
-        " --overwrite"
+        f"error: {out / 'checkpoint.sfumato'}: the checkpoint is damaged, and there is no whole one"
+        " before it; train anew with --overwrite"
     ]
 
 

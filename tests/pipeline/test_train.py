@@ -23,7 +23,7 @@ def test_a_run_holds_all_that_was_asked_for(flat_run: Path) -> None:
     assert {
         "model/weights.safetensors", "model/model.toml",
         "best_model/weights.safetensors", "best_model/model.toml",
-        "history.jsonl", "config.toml", "run.json", "fingerprint.json", "checkpoint.pt",
+        "history.jsonl", "config.toml", "run.json", "fingerprint.json", "checkpoint.sfumato",
         "evaluation/metrics.json", "evaluation/metrics.csv", "evaluation/report.html",
     } <= names  # fmt: skip
     assert any(name.startswith("tensorboard/events.out.tfevents") for name in names)

@@ -1,6 +1,13 @@
 """Checkpoints: whole or not there, and refused when they are not what they should be."""
 
+import hashlib
+import random
 import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +16,12 @@ import torch
 from torch import nn
 
 from sfumato.errors import FileError, ModelError
-from sfumato.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from sfumato.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    previous_checkpoint,
+    save_checkpoint,
+)
 
 
 def make_state(seed: int = 0, fingerprint: str = "same", n_features: int = 4) -> TrainingState:
@@ -33,14 +45,17 @@ def make_state(seed: int = 0, fingerprint: str = "same", n_features: int = 4) ->
 
 def contents(state: TrainingState) -> list[torch.Tensor]:
     memory = state.optimizer.state_dict()["state"]
-    remembered = [tensor for weight in memory.values() for tensor in weight.values()]
+    # A file keeps tensors in an order of its own.
+    remembered = [
+        memory[weight][key] for weight in sorted(memory) for key in sorted(memory[weight])
+    ]
     return [*state.network.parameters(), *state.average.parameters(), *remembered]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    save_checkpoint(make_state(), tmp_path / "checkpoint.pt")
-    return tmp_path / "checkpoint.pt"
+    save_checkpoint(make_state(), tmp_path / "checkpoint.sfumato")
+    return tmp_path / "checkpoint.sfumato"
 
 
 def test_a_training_is_brought_to_where_it_left_off(path: Path) -> None:
@@ -62,8 +77,8 @@ def test_a_fresh_optimiser_gets_the_memory_of_the_old_one(path: Path) -> None:
 def test_a_score_of_numpy_can_be_read_back(tmp_path: Path) -> None:
     state = make_state()
     state.best_mean_dice = np.float64(0.5)
-    save_checkpoint(state, tmp_path / "checkpoint.pt")
-    load_checkpoint(state, tmp_path / "checkpoint.pt")
+    save_checkpoint(state, tmp_path / "checkpoint.sfumato")
+    load_checkpoint(state, tmp_path / "checkpoint.sfumato")
     assert state.best_mean_dice == 0.5
 
 
@@ -71,14 +86,14 @@ def test_a_disk_without_space_is_told_and_leaves_the_checkpoint_before(path: Pat
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(FileError, match=r"checkpoint.pt: cannot be written \("):
+        with pytest.raises(FileError, match=r"checkpoint.sfumato: cannot be written \("):
             save_checkpoint(make_state(seed=1), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     state = make_state(seed=2)
     load_checkpoint(state, path)
     assert state.step == 17
-    assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
+    assert [p.name for p in path.parent.iterdir()] == ["checkpoint.sfumato"]
 
 
 def complaint(path: Path, state: TrainingState | None = None) -> str:
@@ -88,32 +103,35 @@ def complaint(path: Path, state: TrainingState | None = None) -> str:
     return str(caught.value)
 
 
+def in_full(content: bytes) -> bytes:
+    """Return what a checkpoint of this content is on disk."""
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+DAMAGED = "the checkpoint is damaged, and there is no whole one before it; train anew"
+
+
 def test_a_truncated_checkpoint_is_told_wherever_it_ends(path: Path) -> None:
     whole = path.read_bytes()
     for n in [*range(0, len(whole) - 1, len(whole) // 30), len(whole) - 1]:
         path.write_bytes(whole[:n])
-        assert complaint(path) == (
-            f"{path}: the checkpoint cannot be read; train anew with --overwrite"
-        )
+        assert complaint(path) == f"{path}: {DAMAGED} with --overwrite"
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02.", b"PK\x03\x04", bytes(1000)])
+def test_one_changed_bit_anywhere_is_told(path: Path) -> None:
+    whole = path.read_bytes()
+    for n in range(0, len(whole), 37):
+        spoilt = bytearray(whole)
+        spoilt[n] ^= 1 << n % 8
+        path.write_bytes(spoilt)
+        assert DAMAGED in complaint(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02.", b"{}", b"[1]\n", b"{}\nx"])
 def test_what_is_no_checkpoint_is_told(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    assert "the checkpoint cannot be read" in complaint(path)
-    path.unlink()
-    assert "the checkpoint cannot be read" in complaint(path)
-
-
-@pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, torch.zeros(2), [1], 3, "same"])
-def test_another_file_of_torch_is_told(path: Path, content: object) -> None:
-    torch.save(content, path)
-    assert "the checkpoint cannot be read" in complaint(path)
-
-
-def test_a_checkpoint_never_runs_code(path: Path) -> None:
-    torch.save({"fingerprint": "same", "step": Path("harm")}, path)
-    assert "the checkpoint cannot be read" in complaint(path)
+    for written in (content, in_full(content)):
+        path.write_bytes(written)
+        assert DAMAGED in complaint(path)
 
 
 def test_a_checkpoint_of_other_settings_is_told(path: Path) -> None:
@@ -122,6 +140,80 @@ def test_a_checkpoint_of_other_settings_is_told(path: Path) -> None:
 
 
 def test_a_checkpoint_that_does_not_fit_the_network_is_told(path: Path) -> None:
-    assert "the checkpoint cannot be read" in complaint(path, make_state(n_features=5))
-    torch.save({"fingerprint": "same"}, path)
-    assert "the checkpoint cannot be read" in complaint(path)
+    assert "belongs to another network" in complaint(path, make_state(n_features=5))
+
+
+def test_a_training_without_checkpoints_is_left_as_it_is(tmp_path: Path) -> None:
+    state = make_state(seed=1)
+    assert load_checkpoint(state, tmp_path / "checkpoint.sfumato") is None
+    for left, fresh in zip(contents(state), contents(make_state(seed=1)), strict=True):
+        assert torch.equal(left, fresh)
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(path: Path) -> None:
+    save_checkpoint(make_state(seed=1), path)
+    path.write_bytes(path.read_bytes()[:-1])
+    state = make_state(seed=2)
+    assert load_checkpoint(state, path) == (
+        f"{path}: the checkpoint is damaged; going on from the one before it, of step 17"
+    )
+    for loaded, saved in zip(contents(state), contents(make_state()), strict=True):
+        assert torch.equal(loaded, saved)
+    # The damaged one is not what the next save keeps.
+    save_checkpoint(make_state(seed=3), path)
+    path.write_bytes(b"")
+    assert "of step 17" in (load_checkpoint(make_state(seed=2), path) or "")
+
+
+def test_two_damaged_checkpoints_are_told(path: Path) -> None:
+    save_checkpoint(make_state(seed=1), path)
+    path.write_bytes(b"")
+    previous_checkpoint(path).write_bytes(b"")
+    assert complaint(path).startswith(f"{path}: {DAMAGED}")
+
+
+def test_a_crash_between_the_two_renames_loses_nothing(path: Path) -> None:
+    path.rename(previous_checkpoint(path))
+    state = make_state(seed=1)
+    assert load_checkpoint(state, path) is None
+    assert state.step == 17
+
+
+SAVE_FOR_EVER = """
+    import sys
+    from pathlib import Path
+    import torch
+    from torch import nn
+    from sfumato.training.checkpoint import TrainingState, save_checkpoint
+
+    network, average = nn.Linear(300, 300), nn.Linear(300, 300)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    state = TrainingState(network=network, average=average, optimizer=optimizer)
+    while True:
+        state.step += 1
+        for weight in (*network.parameters(), *average.parameters()):
+            weight.data.fill_(state.step)
+        save_checkpoint(state, Path(sys.argv[1]))
+        print(state.step, flush=True)
+"""
+
+
+def test_a_process_killed_while_it_saves_leaves_its_last_whole_checkpoint(tmp_path: Path) -> None:
+    path, rng = tmp_path / "checkpoint.sfumato", random.Random(0)
+    for _ in range(5):
+        command = [sys.executable, "-c", textwrap.dedent(SAVE_FOR_EVER), str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+            n_saved = int(("1\n" + process.stdout.read()).split()[-1])
+        network, average = torch.nn.Linear(300, 300), torch.nn.Linear(300, 300)
+        state = TrainingState(
+            network=network, average=average, optimizer=torch.optim.AdamW(network.parameters())
+        )
+        assert load_checkpoint(state, path) is None
+        # One more may be whole whose number was not printed yet.
+        assert state.step in (n_saved, n_saved + 1)
+        for weight in (*network.parameters(), *average.parameters()):
+            assert (weight == state.step).all()

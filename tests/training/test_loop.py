@@ -98,9 +98,9 @@ def test_a_resumed_training_ends_in_the_same_weights_to_the_bit(tmp_path: Path, 
     history = run(uninterrupted)
     stopped = new_state()
     before = run(stopped, n_steps=stop)
-    save_checkpoint(stopped, tmp_path / "checkpoint.pt")
+    save_checkpoint(stopped, tmp_path / "checkpoint.sfumato")
     resumed = new_state(seed=1)
-    load_checkpoint(resumed, tmp_path / "checkpoint.pt")
+    load_checkpoint(resumed, tmp_path / "checkpoint.sfumato")
     after = run(resumed)
     assert losses(before) + losses(after) == losses(history)
     assert [p.step for p in before + after] == list(range(1, 9))
@@ -119,9 +119,9 @@ def test_a_resumed_training_validates_at_the_same_steps(tmp_path: Path) -> None:
     for stop in range(1, 12):
         state = new_state()
         before = run(state, validate, n_steps=stop, steps=12, validations=4)
-        save_checkpoint(state, tmp_path / "checkpoint.pt")
+        save_checkpoint(state, tmp_path / "checkpoint.sfumato")
         resumed = new_state()
-        load_checkpoint(resumed, tmp_path / "checkpoint.pt")
+        load_checkpoint(resumed, tmp_path / "checkpoint.sfumato")
         after = run(resumed, validate, steps=12, validations=4)
         assert steps_validated(before) + steps_validated(after) == expected
         assert [p.is_best for p in before + after if p.dice] == [True, False, False, False]

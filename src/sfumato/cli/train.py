@@ -92,7 +92,7 @@ def _train(data: "Dataset", out: Path, wishes: "RunConfig", request: "RunRequest
 
     run = start_run(data, out, wishes, request, track)
     print_plan(run)
-    watch(run_training(run))
+    watch(run_training(run, say))
     say(f"Trained model in {out / 'model'}")
     if run.split.held_out_ids:
         report, failures = evaluate_held_out(run, data, track)

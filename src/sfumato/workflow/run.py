@@ -18,7 +18,7 @@ from sfumato.config import load_config, save_config
 from sfumato.errors import CaseError, ConfigError, DatasetError, InputError
 from sfumato.evaluation.summary import check_class_names
 from sfumato.labels.classes import ClassList
-from sfumato.storage import MARK, check_output, claim_folder, write_text
+from sfumato.storage import MARK, check_output, claim_folder, remove_leftovers, write_text
 from sfumato.training.fingerprint import Fingerprint, measure_fingerprint
 from sfumato.training.loop import compute_dtype
 from sfumato.training.plan import make_plan
@@ -116,6 +116,7 @@ def start_run(
     config = wishes.model_copy(update=dict(make_plan(fingerprint, wishes)))
     if not is_kept:
         claim_folder(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+    remove_leftovers(out)
     run = Run(
         folder=out,
         config=config,

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run import Run, RunRequest, start_run
 from sfumato.workflow.run_config import RunConfig
 
+CHECKPOINT = "checkpoint.sfumato"
 SECONDS_PER_CHECKPOINT = 60.0
 OVERLAP = 0.5
 VALIDATION_SHARE = 0.1
@@ -53,7 +55,7 @@ def train(
     yield from run_training(start_run(dataset, Path(out), config, request))
 
 
-def run_training(run: Run) -> Generator[Progress]:
+def run_training(run: Run, tell: Callable[[str], None] = warnings.warn) -> Generator[Progress]:
     """Train a run to its end, from its checkpoint if it has one.
 
     A checkpoint is written every minute, after every validation and when the caller
@@ -61,14 +63,15 @@ def run_training(run: Run) -> Generator[Progress]:
 
     Args:
         run: What `start_run` made ready.
+        tell: Given one line if the newest checkpoint is damaged and the one before is used.
 
     Yields:
         Progress after every step.
     """
-    checkpoint = run.folder / "checkpoint.pt"
+    checkpoint = run.folder / CHECKPOINT
     state = _new_state(run)
-    if checkpoint.exists():
-        load_checkpoint(state, checkpoint)
+    if complaint := load_checkpoint(state, checkpoint):
+        tell(complaint)
     config, step_before = run.config, state.step
     batches = BatchSource(
         cases=run.train_cases,
