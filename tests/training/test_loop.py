@@ -84,6 +84,14 @@ def test_training_learns_the_toy_problem() -> None:
     assert overlap > 0.9
 
 
+def test_a_ramped_weight_of_the_soft_loss_follows_the_share_of_steps_done() -> None:
+    loss = LossSettings(soft="dice_semimetric", soft_weight=2, soft_ramp=0.5)
+    settings = TrainingSettings(steps=8, precision="float32")
+    history = list(optimize(new_state(), draw_batch, None, loss, settings))
+    weights = [(p.loss_total - p.loss_hard) / p.loss_soft for p in history]
+    assert weights == pytest.approx([0, 0.5, 1, 1.5, 2, 2, 2, 2], abs=1e-5)
+
+
 def test_the_same_seed_gives_the_same_weights_to_the_bit() -> None:
     first, second, other = new_state(), new_state(), new_state(seed=1)
     assert losses(run(first)) == losses(run(second))

@@ -65,7 +65,7 @@ class Progress:
         elapsed_seconds: Time spent in steps and validation, over all resumed pieces.
         learning_rate: What the step was taken with.
         loss_hard: Disagreement with the hard label.
-        loss_soft: Divergence from the soft label, unweighted.
+        loss_soft: Disagreement with the soft label, unweighted.
         loss_total: What was minimised.
         dice: Validation Dice of every foreground class, after steps that validate.
         is_best: Whether this validation is the best so far.
@@ -121,7 +121,7 @@ def optimize(
             batch = upcoming.result().to(device)
             upcoming = background.submit(draw_batch, state.step + 1)
             learning_rate = settings.learning_rate * schedule(fraction, settings.warmup_fraction)
-            terms = _take_step(state, batch, loss, learning_rate, dtype)
+            terms = _take_step(state, batch, loss, learning_rate, fraction, dtype)
             if not math.isfinite(terms[2]):
                 raise TrainingError(
                     f"the loss is not finite at step {state.step + 1}; train anew with a smaller"
@@ -184,6 +184,7 @@ def _take_step(
     batch: Batch,
     loss: LossSettings,
     learning_rate: float,
+    fraction: float,
     dtype: torch.dtype,
 ) -> tuple[float, float, float]:
     for group in state.optimizer.param_groups:
@@ -191,7 +192,7 @@ def _take_step(
     state.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(batch.images.device.type, dtype, enabled=dtype != torch.float32):
         logits = state.network(batch.images)
-    terms = hard_and_soft_loss(logits.float(), batch.hard_target, batch.soft_target, loss)
+    terms = hard_and_soft_loss(logits.float(), batch.hard_target, batch.soft_target, loss, fraction)
     torch.autograd.backward(terms.total)
     nn.utils.clip_grad_norm_(state.network.parameters(), 12.0)
     state.optimizer.step()
