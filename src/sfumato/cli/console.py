@@ -88,12 +88,13 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:.3g}/s" if speed >= 1 else f"{60 * speed:.3g}/min")
 
 
-def end_with(failures: Sequence[Failure], total: int) -> None:
+def end_with(failures: Sequence[Failure], total: int, noun: str = "cases") -> None:
     """List cases that could not be done, last, where they are seen; stop if there are any.
 
     Args:
         failures: The cases, and what is wrong with them.
         total: How many cases there were.
+        noun: What they are, if they are no cases.
 
     Raises:
         CaseError: If there was only one case, and it failed.
@@ -103,7 +104,7 @@ def end_with(failures: Sequence[Failure], total: int) -> None:
         return
     if total == 1:
         raise CaseError(failures[0].case_id, failures[0].reason)
-    errors.print(f"{len(failures)} of {total} cases failed:", style="bold red")
+    errors.print(f"{len(failures)} of {total} {noun} failed:", style="bold red")
     for failure in failures:
         errors.print(f"  {failure.case_id}: {failure.reason}", soft_wrap=True)
     raise typer.Exit(SOME_FAILED if len(failures) < total else USERS_ERROR)

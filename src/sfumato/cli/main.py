@@ -8,6 +8,7 @@ import sys
 import typer
 
 from sfumato.cli.audit import audit
+from sfumato.cli.compare import ListOptions, compare
 from sfumato.cli.demo import demo
 from sfumato.cli.evaluate import evaluate
 from sfumato.cli.exit_codes import INTERRUPTED, OUR_ERROR, USERS_ERROR
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for command in (demo, info, soften, sweep, audit, train, segment, evaluate):
     app.command(no_args_is_help=command is not demo)(command)
+app.command(no_args_is_help=True, cls=ListOptions)(compare)
 
 
 def _print_version(is_wanted: bool) -> bool:

@@ -73,7 +73,7 @@ def train(
 
     if resume and overwrite:
         raise ConfigError("--resume keeps the run and --overwrite removes it; give one of them")
-    wishes = load_config(RunConfig, config, [*(settings or []), *_length(time, steps)])
+    wishes = load_config(RunConfig, config, [*(settings or []), *training_length(time, steps)])
     request = RunRequest(fold=fold, device=device, is_resumed=resume, is_overwritten=overwrite)
     try:
         _train(Dataset.open(dataset), out, wishes, request)
@@ -103,7 +103,7 @@ def _train(data: "Dataset", out: Path, wishes: "RunConfig", request: "RunRequest
         say(f"How it went: {write_training_page(run, data)}")
 
 
-def _length(time: str | None, steps: int | None) -> list[str]:
+def training_length(time: str | None, steps: int | None) -> list[str]:
     """Turn --time and --steps into settings."""
     if time is not None and steps is not None:
         raise ConfigError("--time and --steps say the same thing; give one of them")

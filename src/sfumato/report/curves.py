@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from sfumato.metrics.calibration import ReliabilityCurve
-from sfumato.report.colours import CLASS_COLOURS, class_colour, class_line_style
+from sfumato.report.colours import CLASS_COLOURS, class_colour
 from sfumato.report.lettering import drawable, legend_label, plain
 from sfumato.report.vector import GRID, INK, MUTED, svg
 
@@ -46,7 +46,7 @@ def training_curves(history: Sequence[HistoryRow], class_names: Sequence[str] = 
     _draw_losses(loss_axes, history)
     _draw_validation(dice_axes, history, class_names)
     for axes in (loss_axes, dice_axes):
-        _style(axes)
+        style_axes(axes)
         axes.xaxis.set_major_formatter("{x:g} steps")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _add_minutes(axes, history)
@@ -76,7 +76,7 @@ def reliability_diagram(curves: Mapping[str, ReliabilityCurve]) -> bytes:
     strip.set_yscale("log")
     strip.set(ylim=(1e-5, 1), xlabel="probability given", ylabel="elements")
     for each in (axes, strip):
-        _style(each)
+        style_axes(each)
     strip.set_yticks([1e-4, 1e-2, 1], ["0.01 %", "1 %", "100 %"])
     strip.yaxis.set_minor_formatter(NullFormatter())
     strip.tick_params(axis="y", which="minor", length=0)
@@ -103,7 +103,7 @@ def distribution_plot(values: Mapping[str, Sequence[float]], label: str = "Dice"
         tick.set_parse_math(False)
     axes.set_ylim(max(len(values), 1) - 0.4, -0.6)
     axes.set_xlabel(label)
-    _style(axes)
+    style_axes(axes)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelsize=10, labelcolor=INK)
     longest = max((len(name) for name in values), default=0)
@@ -241,7 +241,8 @@ def _heading(axes: Axes, words: str) -> None:
     axes.set_title(words, fontsize=11, color=INK, loc="left", fontweight="bold", pad=24)
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Give axes the page's colours, a grid and no frame."""
     axes.set_facecolor("none")
     axes.figure.set_facecolor("none")
     axes.grid(visible=True, color=GRID, linewidth=0.8)

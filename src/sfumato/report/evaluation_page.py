@@ -195,7 +195,7 @@ def _reliability_sections(metrics: Metrics) -> list[Section]:
     """How honest the probabilities are; nothing where none were given."""
     places = {"image": "whole image", "boundary": "boundary band"}
     curves = {
-        words: _curve(metrics["reliability"][place])
+        words: read_curve(metrics["reliability"][place])
         for place, words in places.items()
         if (metrics.get("reliability") or {}).get(place)
     }
@@ -215,7 +215,8 @@ def _reliability_sections(metrics: Metrics) -> list[Section]:
     return [Section(title=title, text=HONESTY, pictures=pictures, table=table if numbers else None)]
 
 
-def _curve(bins: Mapping[str, Sequence[float | None]]) -> ReliabilityCurve:
+def read_curve(bins: Mapping[str, Sequence[float | None]]) -> ReliabilityCurve:
+    """Read a reliability curve of a `metrics.json`; what is null there is NaN."""
     confidence, accuracy, count = (
         np.array([math.nan if v is None else v for v in bins[name]], np.float64)
         for name in ("confidence", "accuracy", "count")

@@ -1,0 +1,163 @@
+"""Drawings of an experiment: differences with intervals, and what more cases or time bring.
+
+Each function returns an SVG document that is light or dark as its reader prefers.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from sfumato.evaluation.comparison import PairedComparison
+from sfumato.report.colours import CLASS_COLOURS, class_colour
+from sfumato.report.curves import style_axes
+from sfumato.report.lettering import drawable, legend_label, plain
+from sfumato.report.vector import INK, MUTED, svg
+
+VERDICT_COLOURS = {"better": CLASS_COLOURS[3], "worse": CLASS_COLOURS[4]}
+WIDTH = 10.4
+PANELS_IN_A_ROW = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """Validation Dice in the course of training, averaged over the runs of one kind.
+
+    Attributes:
+        softener: The kind of soft label.
+        steps: Steps at each validation, on average.
+        minutes: Minutes at each validation, on average.
+        dice: Mean Dice on the validation cases.
+    """
+
+    softener: str
+    steps: Sequence[float]
+    minutes: Sequence[float]
+    dice: Sequence[float]
+
+
+def forest_plot(
+    rows: Sequence[str], panels: Mapping[str, Sequence[PairedComparison | None]]
+) -> bytes:
+    """Draw differences with their intervals, one panel a metric and one line a comparison.
+
+    A difference is coloured where its interval does not hold 0; others are grey.
+
+    Args:
+        rows: What is compared with the baseline.
+        panels: For each metric its differences, in the order of the rows.
+    """
+    n_lines = -(-len(panels) // PANELS_IN_A_ROW)
+    height = n_lines * (1.0 + 0.36 * len(rows))
+    figure = Figure(figsize=(WIDTH, height))
+    grid = figure.subplots(n_lines, PANELS_IN_A_ROW, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for i, (axes, (name, found)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+        _draw_forest(axes, name, found)
+        is_first = i % PANELS_IN_A_ROW == 0
+        axes.set_yticks(range(len(rows)), [drawable(row, 34) if is_first else "" for row in rows])
+        for tick in axes.get_yticklabels():
+            tick.set_parse_math(False)
+        axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK, length=0)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+    longest = min(max(map(len, rows), default=0), 34)
+    left = 0.02 + 0.0083 * longest
+    figure.subplots_adjust(
+        left=left,
+        right=0.985,
+        bottom=0.42 / height,
+        top=1 - 0.38 / height,
+        wspace=0.12,
+        hspace=0.75 * n_lines / height,
+    )
+    return svg(figure)
+
+
+def case_number_curves(
+    numbers: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]
+) -> bytes:
+    """Draw metrics against the number of training cases.
+
+    Args:
+        numbers: The numbers of training cases.
+        panels: For each metric and kind of soft label its average at each number, the
+            baseline first.
+    """
+    figure = Figure(figsize=(WIDTH, 3.3))
+    for axes, (name, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for i, (softener, values) in enumerate(curves.items()):
+            axes.plot(numbers, values, label=legend_label(softener), **_line(i))
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(numbers, [f"{n}" for n in numbers])
+        axes.set_xlabel("training cases")
+        _title(axes, name)
+        style_axes(axes)
+    _one_legend(figure)
+    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.16, top=0.78, wspace=0.3)
+    return svg(figure)
+
+
+def learning_curves(curves: Sequence[LearningCurve]) -> bytes:
+    """Draw validation Dice against steps and against minutes, a line for each kind of label."""
+    figure = Figure(figsize=(WIDTH, 3.5))
+    for axes, unit in zip(figure.subplots(1, 2, sharey=True), ("steps", "minutes"), strict=True):
+        for i, curve in enumerate(curves):
+            along = curve.steps if unit == "steps" else curve.minutes
+            axes.plot(along, curve.dice, label=legend_label(curve.softener), **_line(i))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel(unit)
+        _title(axes, f"Dice on the validation cases, by {unit}")
+        style_axes(axes)
+    _one_legend(figure)
+    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.15, top=0.78, wspace=0.08)
+    return svg(figure)
+
+
+def _draw_forest(axes: Axes, name: str, found: Sequence[PairedComparison | None]) -> None:
+    axes.axvline(0, color=MUTED, linewidth=1)
+    for row, comparison in enumerate(found):
+        if comparison is None or math.isnan(comparison.difference):
+            continue
+        colour = VERDICT_COLOURS.get(comparison.verdict, MUTED)
+        if not math.isnan(comparison.low):
+            axes.plot([comparison.low, comparison.high], [row, row], color=colour, linewidth=2)
+        axes.plot([comparison.difference], [row], "o", color=colour, markersize=6)
+    ends = np.abs([*axes.get_xlim()]).max()  # so that 0 stands in the middle
+    axes.set_xlim(-ends, ends)
+    axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
+    _title(axes, name)
+    style_axes(axes)
+    axes.grid(visible=False, axis="y")
+
+
+def _line(index: int) -> dict[str, Any]:
+    """Return how the line of a kind of label looks; the baseline, 0, is in ink."""
+    colour = INK if index == 0 else class_colour(index - 1)
+    return {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5}
+
+
+def _title(axes: Axes, words: str) -> None:
+    axes.set_title(words, fontsize=10, color=INK, loc="left", fontweight="bold")
+
+
+def _one_legend(figure: Figure) -> None:
+    """Explain the lines once, above all panels."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="upper left",
+        ncols=5,
+        fontsize=9,
+        labelcolor=INK,
+        frameon=False,
+        handlelength=1.5,
+    )
+    plain(legend)

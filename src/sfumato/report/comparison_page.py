@@ -1,0 +1,260 @@
+"""The page on an experiment: what each kind of soft label changed, and how sure that is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sfumato.evaluation.experiment import Average, Contrast, ExperimentSummary
+from sfumato.evaluation.summary import MEAN
+from sfumato.metrics.calibration import ReliabilityCurve
+from sfumato.report.comparison_curves import (
+    LearningCurve,
+    case_number_curves,
+    forest_plot,
+    learning_curves,
+)
+from sfumato.report.comparison_words import (
+    TOLD,
+    cases_words,
+    difference_number,
+    headline,
+    interval_words,
+    p_words,
+    short_name,
+    verdict_sentences,
+)
+from sfumato.report.curves import reliability_diagram
+from sfumato.report.metric_words import counted, metric_number, metric_words
+from sfumato.report.page import Cell, Picture, Report, Row, Section, Table, render_page
+
+INTERVAL_NOTE = (
+    "Intervals are over cases and seeds. They do not cover other training cases than those of the"
+    " folds, nor other scanners or patients."
+)
+CHANCE_NOTE = (
+    "Of comparisons of a thing with itself, about one in twenty is called better or worse by"
+    " chance. The more metrics and kinds of label are compared, the more such verdicts there are;"
+    " p-values are corrected for that by Holm."
+)
+GLOSSARY = {
+    "Interval": "95 % interval of the difference, over other cases of the same kind and other"
+    " seeds.",
+    "Effect size": "Rank-biserial correlation: 1 if every case improved, −1 if none did, 0 if both"
+    " weigh the same.",
+    "Smallest effect": "The difference that an experiment of this size would find in four of five"
+    " attempts. Smaller ones may well exist.",
+    "Seed deviation": "Standard deviation over seeds: how far models lie apart that differ in"
+    " nothing but their seed.",
+}
+PANELS = ("dice", "assd_mm", "ece_boundary", "brier_boundary")
+"""Metrics that are drawn against the number of training cases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPictures:
+    """What is drawn besides the numbers.
+
+    Attributes:
+        learning: For each number of training cases, a line of each kind of label.
+        reliability: For each kind of label, its pooled curves by region.
+        cases: Overlays of cases that gained and lost most, both models of each.
+        most_cases: How many cases the fold with most trains on, for "all".
+    """
+
+    learning: Mapping[int | None, Sequence[LearningCurve]]
+    reliability: Mapping[str, Mapping[str, ReliabilityCurve]]
+    cases: Sequence[Picture]
+    most_cases: int
+
+
+def comparison_page(
+    summary: ExperimentSummary,
+    pictures: ExperimentPictures,
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    provenance: Mapping[str, object] | None = None,
+) -> str:
+    """Return the page on an experiment, as HTML that needs nothing else.
+
+    Args:
+        summary: What was found.
+        pictures: What is drawn besides.
+        title: The page's heading.
+        notes: What else the reader has to bear in mind.
+        provenance: How the page came about.
+    """
+    sections = [
+        Section(title="What came out", text="\n\n".join(verdict_sentences(summary))),
+        *_forest_sections(summary),
+        _average_section(summary),
+        _contrast_section(summary),
+        *_case_number_sections(summary, pictures.most_cases),
+        *_learning_sections(pictures),
+        *_reliability_sections(pictures),
+    ]
+    if pictures.cases:
+        text = "Held-out cases whose mean Dice, averaged over seeds, changed most."
+        sections.append(Section(title="Cases to look at", text=text, pictures=pictures.cases))
+    report = Report(
+        title=title,
+        headline=headline(summary),
+        notes=[INTERVAL_NOTE, CHANCE_NOTE, *notes],
+        sections=sections,
+        provenance=provenance,
+        glossary=_glossary(),
+    )
+    return render_page(report)
+
+
+def _glossary() -> dict[str, str]:
+    words = [metric_words(metric) for metric in TOLD if not metric.endswith("_boundary")]
+    return {word.name: word.meaning for word in words} | GLOSSARY
+
+
+def _forest_sections(summary: ExperimentSummary) -> list[Section]:
+    rows = [(s, n) for n in summary.train_cases for s in summary.softeners[1:]]
+    panels = {}
+    for metric in TOLD:
+        contrasts = [summary.contrast(s, n, MEAN, metric) for s, n in rows]
+        if any(contrasts):
+            name = short_name(metric).replace(" in the boundary band", ", band")
+            unit = " (mm)" if metric.endswith("_mm") else ""
+            panels[name + unit] = [c.found if c else None for c in contrasts]
+    if not panels:
+        return []
+    picture = Picture(
+        content=forest_plot([f"{s}, {cases_words(n)}" for s, n in rows], panels),
+        alt=" ".join(verdict_sentences(summary)),
+        caption=f"Candidate less {summary.baseline}, with 95 % intervals. Green is better, red is"
+        " worse, grey is not distinguishable.",
+    )
+    return [Section(title="Differences", pictures=[picture])]
+
+
+def _average_section(summary: ExperimentSummary) -> Section:
+    rows: list[Row] = []
+    for n in summary.train_cases:
+        for softener in summary.softeners:
+            for name in summary.class_names:
+                found = [summary.average(softener, n, name, metric) for metric in TOLD]
+                if any(found):
+                    head = f"{softener}, {cases_words(n)}" + f", {name}" * (name != MEAN)
+                    rows.append([head, *map(_average_cell, found)])
+    table = Table(
+        columns=["labels", *(metric_words(metric).name for metric in TOLD)],
+        rows=rows,
+        caption="Averages over cases, each averaged over its seeds; beneath them the standard"
+        " deviation over seeds.",
+    )
+    return Section(title="Averages", table=table)
+
+
+def _average_cell(average: Average | None) -> Cell:
+    if average is None:
+        return Cell(text="", is_number=True)
+    details = []
+    if math.isfinite(average.seed_deviation):
+        deviation = difference_number(average.metric, average.seed_deviation, is_signed=False)
+        details.append(f"± {deviation}")
+    if average.n_undefined:
+        details.append(f"{average.n_undefined} undefined")
+    return Cell(
+        text=metric_number(average.metric, average.mean),
+        detail="\n".join(details),
+        is_number=True,
+    )
+
+
+def _contrast_section(summary: ExperimentSummary) -> Section:
+    columns = ["comparison", "difference", "verdict", "p (Holm)", "effect size", "cases better"]
+    columns += ["seed deviation", "smallest effect", "cases"]
+    table = Table(
+        columns=columns,
+        rows=[_contrast_row(contrast) for contrast in summary.contrasts],
+        caption="Differences with their 95 % intervals.",
+        summary=f"All {counted(len(summary.contrasts), 'comparison')}",
+    )
+    return Section(title="Every comparison", table=table)
+
+
+def _contrast_row(contrast: Contrast) -> Row:
+    found, metric = contrast.found, contrast.metric
+    place = "" if contrast.class_name == MEAN else f", {contrast.class_name}"
+    head = f"{contrast.softener}, {cases_words(contrast.train_cases)}{place}: {short_name(metric)}"
+    undefined = f"{found.n_undefined} undefined" if found.n_undefined else ""
+    share = "–" if math.isnan(found.share_better) else f"{100 * found.share_better:.0f} %"
+    return [
+        head,
+        Cell(
+            text=difference_number(metric, found.difference),
+            detail=interval_words(metric, found),
+            is_number=True,
+        ),
+        found.verdict,
+        Cell(text=p_words(contrast.corrected_p), is_number=True),
+        Cell(
+            text="–"
+            if math.isnan(found.effect_size)
+            else f"{found.effect_size:+.2f}".replace("-", "−"),
+            is_number=True,
+        ),
+        Cell(text=share, is_number=True),
+        Cell(text=difference_number(metric, found.seed_deviation, is_signed=False), is_number=True),
+        Cell(
+            text=difference_number(metric, found.smallest_effect, is_signed=False), is_number=True
+        ),
+        Cell(text=str(found.n_cases), detail=undefined, is_number=True),
+    ]
+
+
+def _case_number_sections(summary: ExperimentSummary, most_cases: int) -> list[Section]:
+    numbers = sorted(summary.train_cases, key=lambda n: most_cases if n is None else n)
+    if len(numbers) < 2:
+        return []
+    panels = {
+        short_name(metric).replace(" in the boundary band", ", band"): {
+            softener: [_mean(summary.average(softener, n, MEAN, metric)) for n in numbers]
+            for softener in summary.softeners
+        }
+        for metric in PANELS
+    }
+    content = case_number_curves([most_cases if n is None else n for n in numbers], panels)
+    alt = "Metrics against the number of training cases, a line for each kind of label."
+    picture = Picture(content=content, alt=alt)
+    return [Section(title="With more training cases", pictures=[picture])]
+
+
+def _mean(average: Average | None) -> float:
+    return math.nan if average is None else average.mean
+
+
+def _learning_sections(pictures: ExperimentPictures) -> list[Section]:
+    drawn = [
+        Picture(
+            title=f"Trained on {cases_words(n)}",
+            content=learning_curves(curves),
+            alt="Validation Dice in the course of training, a line for each kind of label.",
+        )
+        for n, curves in pictures.learning.items()
+        if curves
+    ]
+    text = "Averages over folds and seeds of the Dice on the cases looked at along the way."
+    return [Section(title="In the course of training", text=text, pictures=drawn)] if drawn else []
+
+
+def _reliability_sections(pictures: ExperimentPictures) -> list[Section]:
+    drawn = [
+        Picture(
+            title=softener,
+            content=reliability_diagram(curves),
+            alt=f"How often models trained on {softener} labels are right against how sure they"
+            " are.",
+            width="half",
+        )
+        for softener, curves in pictures.reliability.items()
+        if curves
+    ]
+    text = "An honest model that states 0.7 is right seven times in ten: its line is the diagonal."
+    title = "How honest the probabilities are"
+    return [Section(title=title, text=text, pictures=drawn)] if drawn else []

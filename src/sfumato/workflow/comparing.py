@@ -1,0 +1,123 @@
+"""Training the models of an experiment, side by side, each once."""
+
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from sfumato.cases.dataset import Dataset
+from sfumato.errors import CaseError, SfumatoError
+from sfumato.evaluation.summary import summarise, write_metrics
+from sfumato.inference.predictor import Predictor
+from sfumato.model.trained import TrainedModel
+from sfumato.training.loop import compute_dtype
+from sfumato.workflow.devices import choose_device
+from sfumato.workflow.evaluating import Segment, score_cases
+from sfumato.workflow.experiment import Cell
+from sfumato.workflow.failures import Failure
+from sfumato.workflow.held_out import segment_with
+from sfumato.workflow.run import Run, RunRequest, start_run
+from sfumato.workflow.training import run_training
+from sfumato.workflow.workers import Lost, n_cores, work_in_processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonJob:
+    """What is the same for all trainings of an experiment.
+
+    Attributes:
+        dataset: Cases with labels.
+        out: The experiment's folder.
+        device: "auto", "cpu", "cuda" or "mps".
+        n_threads: Threads of each training.
+    """
+
+    dataset: Dataset
+    out: Path
+    device: str
+    n_threads: int
+
+
+def train_cells(
+    dataset: Dataset, cells: Sequence[Cell], out: Path, device: str, n_workers: int
+) -> Generator[tuple[Cell, Failure | None]]:
+    """Train the models that are not done yet; one that fails does not stop the others.
+
+    A training that was interrupted goes on from its checkpoint.
+
+    Args:
+        dataset: Cases with labels.
+        cells: What is to be trained.
+        out: The experiment's folder.
+        device: Where networks compute.
+        n_workers: How many trainings run at a time; they share out the cores.
+
+    Yields:
+        Each training as it is done, and why it failed if it did.
+    """
+    choose_device(device)
+    job = ComparisonJob(
+        dataset=dataset, out=out, device=device, n_threads=max(1, n_cores() // n_workers)
+    )
+    # Workers get the classes found already, rather than reading all labels each.
+    _ = dataset.classes
+    with closing(work_in_processes(partial(train_cell, job), cells, n_workers)) as results:
+        for cell, result in results:
+            if isinstance(result, Lost):
+                result = Failure(case_id=cell.words, reason=result.reason)
+            yield cell, result
+
+
+def train_cell(job: ComparisonJob, cell: Cell) -> Failure | None:
+    """Train a model and score it on the cases that its fold holds out.
+
+    Returns:
+        Why that could not be done; None if it is done.
+    """
+    torch.set_num_threads(job.n_threads)
+    folder = cell.folder(job.out)
+    try:
+        request = RunRequest(fold=cell.fold, device=job.device, is_resumed=True)
+        run = start_run(job.dataset, folder, cell.config, request)
+        for _ in run_training(run):
+            pass
+        _score(run, job, cell)
+        _tidy(folder)
+    except (SfumatoError, OSError, MemoryError) as error:
+        return Failure.of(cell.words, error)
+    except Exception as error:  # One training that meets a defect does not stop the others.
+        reason = f"{type(error).__name__}: {error} (this is a defect in sfumato)"
+        return Failure(case_id=cell.words, reason=reason)
+    return None
+
+
+def segment_by(folder: Path, cell: Cell, device: str) -> Segment:
+    """Make a finished training segment cases, as it did when it was scored."""
+    chosen = choose_device(device)
+    return segment_with(
+        Predictor(
+            TrainedModel.load(folder / "model"),
+            device=chosen,
+            dtype=compute_dtype(cell.config.training.precision, chosen),
+        )
+    )
+
+
+def _score(run: Run, job: ComparisonJob, cell: Cell) -> None:
+    """Write `evaluation/metrics.json`, which says that the run is done."""
+    held_out = job.dataset.select(run.split.held_out_ids)
+    scores, failures = score_cases(held_out, segment_by(run.folder, cell, job.device))
+    if failures:
+        raise CaseError(failures[0].case_id, failures[0].reason)
+    write_metrics(summarise(scores, run.classes), run.folder / "evaluation")
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only going on would need: an experiment holds many runs."""
+    for name in ("prepared", "best_model"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -1,0 +1,217 @@
+"""What is written about an experiment: its numbers and a page."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfumato.cases.dataset import Dataset
+from sfumato.evaluation.experiment import (
+    ExperimentSummary,
+    RunScores,
+    run_scores_of,
+    summarise_experiment,
+)
+from sfumato.evaluation.summary import nan_to_null
+from sfumato.metrics.calibration import ReliabilityCurve, merge
+from sfumato.report.comparison_curves import LearningCurve
+from sfumato.report.comparison_page import ExperimentPictures, comparison_page
+from sfumato.report.comparison_words import cases_words, difference_number, verdict_sentences
+from sfumato.report.evaluation_page import read_curve
+from sfumato.report.figures import overlay_figure
+from sfumato.report.page import Picture
+from sfumato.storage import write_text
+from sfumato.workflow.comparing import segment_by
+from sfumato.workflow.experiment import Cell, ExperimentRequest, put_baseline_first
+from sfumato.workflow.failures import Failure
+from sfumato.workflow.history import read_history
+from sfumato.workflow.provenance import provenance
+
+REGIONS = {"image": "whole image", "boundary": "boundary band"}
+Done = Sequence[tuple[Cell, Mapping[str, Any]]]
+"""Trainings that are done, each with its `metrics.json`."""
+
+
+def write_comparison(
+    dataset: Dataset,
+    request: ExperimentRequest,
+    cells: Sequence[Cell],
+    failures: Sequence[Failure],
+    out: Path,
+) -> ExperimentSummary:
+    """Write `comparison.json` and `report.html` on the trainings that are done.
+
+    Args:
+        dataset: The cases.
+        request: What was to be compared.
+        cells: All trainings of the experiment.
+        failures: Those that could not be done.
+        out: The experiment's folder.
+
+    Returns:
+        What was found.
+    """
+    done = [(cell, found) for cell in cells if (found := cell.metrics(out)) is not None]
+    softeners = put_baseline_first(request.softeners)
+    summary = summarise_experiment(
+        [_scores(cell, found) for cell, found in done],
+        softeners,
+        request.train_cases,
+        dataset.classes.foreground,
+    )
+    origin: dict[str, Any] = {
+        **provenance(),
+        "dataset": dataset.name,
+        "softeners": list(softeners),
+        "seeds": request.n_seeds,
+        "folds": request.folds,
+        "train_cases": ["all" if n is None else n for n in request.train_cases],
+        "settings": list(request.overrides),
+    }
+    runs = [_run_document(cell, out) for cell, _ in done]
+    document = {
+        **origin,
+        "baseline": summary.baseline,
+        "verdicts": verdict_sentences(summary),
+        "comparisons": [_flat(asdict(c), c.found.verdict) for c in summary.contrasts],
+        "averages": [asdict(average) for average in summary.averages],
+        "runs": runs,
+        "failures": {failure.case_id: failure.reason for failure in failures},
+    }
+    text = json.dumps(nan_to_null(document), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(out / "comparison.json", text + "\n")
+    page = comparison_page(
+        summary,
+        _pictures(dataset, done, summary, out),
+        title=f"Labels compared on {dataset.name}",
+        notes=[f"{failure.case_id}: failed ({failure.reason})" for failure in failures],
+        provenance={**origin, "training_seconds": sum(run["seconds"] for run in runs)},
+    )
+    write_text(out / "report.html", page)
+    return summary
+
+
+def _scores(cell: Cell, found: Mapping[str, Any]) -> RunScores:
+    return RunScores(
+        softener=cell.softener,
+        train_cases=cell.train_cases,
+        fold=cell.fold,
+        seed=cell.seed,
+        cases=run_scores_of(found),
+    )
+
+
+def _flat(contrast: dict[str, Any], verdict: str) -> dict[str, Any]:
+    """Put a contrast and its difference on one level."""
+    found = contrast.pop("found")
+    return {**contrast, **found, "verdict": verdict}
+
+
+def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
+    history = read_history(cell.folder(out) / "history.jsonl")
+    last = history[-1] if history else {}
+    return {
+        "softener": cell.softener,
+        "train_cases": cell.train_cases,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "folder": cell.folder(out).relative_to(out).as_posix(),
+        "steps": last.get("step", 0),
+        "seconds": last.get("elapsed_seconds", 0.0),
+    }
+
+
+def _pictures(
+    dataset: Dataset, done: Done, summary: ExperimentSummary, out: Path
+) -> ExperimentPictures:
+    last = summary.train_cases[-1]
+    learning = {
+        n: [
+            curve
+            for softener in summary.softeners
+            if (curve := _learning_curve(softener, _cells(done, softener, n), out))
+        ]
+        for n in summary.train_cases
+    }
+    reliability = {
+        softener: _pooled([m for c, m in done if (c.softener, c.train_cases) == (softener, last)])
+        for softener in summary.softeners
+    }
+    starts = [json.loads((c.folder(out) / "run.json").read_text("utf-8")) for c, _ in done]
+    return ExperimentPictures(
+        learning=learning,
+        reliability=reliability,
+        cases=_case_pictures(dataset, done, summary, out),
+        most_cases=max((len(start["split"]["train"]) for start in starts), default=0),
+    )
+
+
+def _cells(done: Done, softener: str, train_cases: int | None) -> list[Cell]:
+    return [c for c, _ in done if (c.softener, c.train_cases) == (softener, train_cases)]
+
+
+def _learning_curve(softener: str, cells: Sequence[Cell], out: Path) -> LearningCurve | None:
+    """Average the validations of several runs, the first with the first and so on."""
+    runs = []
+    for cell in cells:
+        rows = [r for r in read_history(cell.folder(out) / "history.jsonl") if "mean_dice" in r]
+        runs.append(
+            [[r["step"], r["elapsed_seconds"] / 60, r["mean_dice"] or math.nan] for r in rows]
+        )
+    n_shared = min((len(run) for run in runs), default=0)
+    if not n_shared:
+        return None
+    steps, minutes, dice = np.array([run[:n_shared] for run in runs]).mean(axis=0).T.tolist()
+    return LearningCurve(softener=softener, steps=steps, minutes=minutes, dice=dice)
+
+
+def _pooled(found: Sequence[Mapping[str, Any]]) -> dict[str, ReliabilityCurve]:
+    return {
+        words: merge(curves)
+        for region, words in REGIONS.items()
+        if (curves := [read_curve(m["reliability"][region]) for m in found if m["reliability"]])
+    }
+
+
+def _case_pictures(
+    dataset: Dataset, done: Done, summary: ExperimentSummary, out: Path
+) -> list[Picture]:
+    """Draw the case that gained most and the one that lost most, by both kinds of label."""
+    last, drawn = summary.train_cases[-1], []
+    for softener in summary.softeners[1:]:
+        changes = summary.case_changes.get((softener, last), {})
+        if not changes:
+            continue
+        for role, choose in (("gained", max), ("lost", min)):
+            case_id = choose(changes, key=lambda i: changes[i])
+            change = f"{softener}: {role} most, Dice {difference_number('dice', changes[case_id])}"
+            for name in (summary.baseline, softener):
+                drawn += _case_picture(dataset, case_id, _cells(done, name, last), out, change)
+    return drawn
+
+
+def _case_picture(
+    dataset: Dataset, case_id: str, cells: Sequence[Cell], out: Path, change: str
+) -> list[Picture]:
+    """Draw a case as the first seed's model of its fold segments it."""
+    for cell in cells:
+        start = json.loads((cell.folder(out) / "run.json").read_text("utf-8"))
+        if case_id not in start["split"]["held_out"]:
+            continue
+        case = dataset.load(case_id)
+        segmentation, probability = segment_by(cell.folder(out), cell, "cpu")(case)
+        content = overlay_figure(case, segmentation, dataset.classes, probability=probability)
+        words = f"{cell.softener} labels, {cases_words(cell.train_cases)}, seed {cell.seed}"
+        return [
+            Picture(
+                title=f"{case_id}, {words}",
+                content=content,
+                alt=f"Image, reference, segmentation and doubts of case {case_id}, {words}.",
+                caption=change,
+            )
+        ]
+    return []

@@ -1,0 +1,106 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+LENGTH = ("--steps=6", "--folds=0/5", "--seeds=2")
+
+
+@pytest.fixture(scope="module")
+def compared(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """Give what a small experiment printed and wrote."""
+    out = tmp_path_factory.mktemp("compared") / "experiment"
+    outcome = sfumato(
+        "compare", flat_data, "--softeners", "superpixel", "none", "--train-cases", 4, "all",
+        "--out", out, "--workers=2", *LENGTH, *quick_flat,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    return outcome.out, out
+
+
+def read(out: Path) -> dict:
+    return json.loads((out / "comparison.json").read_text("utf-8"))
+
+
+def starts_of(out: Path) -> list[dict]:
+    runs = read(out)["runs"]
+    return [json.loads((out / run["folder"] / "run.json").read_text("utf-8")) for run in runs]
+
+
+def test_every_kind_is_compared_with_hard_labels(compared: tuple[str, Path]) -> None:
+    printed, out = compared
+    written = read(out)
+    assert written["baseline"] == "none"
+    assert len(written["runs"]) == 2 * 2 * 2
+    assert {c["softener"] for c in written["comparisons"]} == {"superpixel"}
+    assert {c["train_cases"] for c in written["comparisons"]} == {4, None}
+    assert all(sentence in printed for sentence in written["verdicts"])
+    assert "8 of 8" in printed
+    for comparison in written["comparisons"]:
+        holds_0 = comparison["low"] is None or comparison["low"] <= 0 <= comparison["high"]
+        assert holds_0 == (comparison["verdict"] in ("not distinguishable", "unknown"))
+    page = (out / "report.html").read_text("utf-8")
+    assert "What came out" in page
+    assert "With more training cases" in page
+
+
+def test_partners_share_their_cases(compared: tuple[str, Path]) -> None:
+    runs, starts = read(compared[1])["runs"], starts_of(compared[1])
+    splits: dict[tuple, list] = {}
+    for run, start in zip(runs, starts, strict=True):
+        splits.setdefault((run["train_cases"], run["fold"]), []).append(start["split"])
+    assert all(split == group[0] for group in splits.values() for split in group)
+    assert sorted(len(group[0]["train"]) for group in splits.values()) == [4, 8]
+
+
+def test_what_is_done_is_kept_and_more_can_be_added(
+    sfumato: Callable, quick_flat: tuple, compared: tuple[str, Path], flat_data: Path
+) -> None:
+    out = compared[1]
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/model/*")}
+    outcome = sfumato(
+        "compare", flat_data, "--softeners", "none", "svls", "--train-cases", 4,
+        "--out", out, "--resume", *LENGTH, *quick_flat,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "4 trainings, 2 of them done before" in outcome.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {c["softener"] for c in read(out)["comparisons"]} == {"svls"}
+
+
+def test_a_training_that_fails_does_not_stop_the_others(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "experiment"
+    bad = "none:training.learning_rate=1e30"
+    outcome = sfumato(
+        "compare", flat_data, "--softeners", "none", bad, "--out", out, *LENGTH, *quick_flat
+    )
+    assert outcome.code == 1
+    assert "2 of 4 trainings failed" in outcome.err
+    assert "the loss is not finite" in outcome.err
+    assert len(read(out)["failures"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--steps=6", "--softeners=none"), "two different kinds"),
+        (("--steps=6", "--softeners=none,superpixl"), "did you mean 'superpixel'"),
+        (("--steps=6", "--folds=1"), "--folds takes a number from 2"),
+        (("--steps=6", "--train-cases=none"), "--train-cases takes numbers above 0"),
+        (("--steps=6", "--train-cases=99"), "must be at most"),
+        ((), "each training needs a length"),
+    ],
+)
+def test_impossible_wishes_are_one_plain_line(
+    sfumato: Callable, flat_data: Path, tmp_path: Path, options: tuple, words: str
+) -> None:
+    outcome = sfumato("compare", flat_data, "--out", tmp_path / "experiment", *options)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "experiment").exists()
