@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from sfumato.metrics.calibration import ReliabilityCurve
-from sfumato.report.colours import CLASS_COLOURS, class_colour
+from sfumato.report.colours import CLASS_COLOURS, class_colour, class_line_style
 from sfumato.report.lettering import drawable, legend_label, plain
 from sfumato.report.vector import GRID, INK, MUTED, svg
 
