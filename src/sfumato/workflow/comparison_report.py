@@ -186,8 +186,10 @@ def _case_pictures(
         changes = summary.case_changes.get((softener, last), {})
         if not changes:
             continue
-        for role, choose in (("gained", max), ("lost", min)):
+        for role, choose, sign in (("gained", max, 1), ("lost", min, -1)):
             case_id = choose(changes, key=lambda i: changes[i])
+            if sign * changes[case_id] <= 0:
+                continue
             change = f"{softener}: {role} most, Dice {difference_number('dice', changes[case_id])}"
             for name in (summary.baseline, softener):
                 drawn += _case_picture(dataset, case_id, _cells(done, name, last), out, change)
