@@ -43,7 +43,7 @@ def problem(core: object, rng: np.random.Generator) -> None:
     n_threads = int(rng.integers(1, 3)) if rng.random() < 0.02 else 1
     spacing = (10.0 ** rng.uniform(-4, 4, 3)).tolist()
     scale_mm = min(spacing) * 10.0 ** rng.uniform(-4, 4)
-    shifts = rng.normal(size=(np.prod(n_cells), 3)).astype(np.float32)
+    shifts = rng.uniform(-1, 1, (np.prod(n_cells), 3)).astype(np.float32)
     settings = core.Superpixels(
         low=rng.normal(size=n_channels).tolist(),
         gain=(10.0 ** rng.uniform(-9, 9, n_channels)).tolist(),

@@ -14,6 +14,7 @@ from sfumato.errors import CaseError, SfumatoError
 from sfumato.evaluation.summary import summarise, write_metrics
 from sfumato.inference.predictor import Predictor
 from sfumato.model.trained import TrainedModel
+from sfumato.training.checkpoint import previous_checkpoint
 from sfumato.training.loop import compute_dtype
 from sfumato.workflow.devices import choose_device
 from sfumato.workflow.evaluating import Segment, score_cases
@@ -21,7 +22,7 @@ from sfumato.workflow.experiment import Cell
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.held_out import segment_with
 from sfumato.workflow.run import Run, RunRequest, start_run
-from sfumato.workflow.training import run_training
+from sfumato.workflow.training import CHECKPOINT, run_training
 from sfumato.workflow.workers import Lost, n_cores, work_in_processes
 
 
@@ -120,4 +121,5 @@ def _tidy(folder: Path) -> None:
     """Remove what only going on would need: an experiment holds many runs."""
     for name in ("prepared", "best_model"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    for checkpoint in (folder / CHECKPOINT, previous_checkpoint(folder / CHECKPOINT)):
+        checkpoint.unlink(missing_ok=True)
