@@ -48,9 +48,9 @@ class Slic {
     }
 
     void run() {
-        for_each_tile([&](std::int64_t tile, int) {
+        for_each_tile([&](std::int64_t tile, int thread) {
             find_near(tile);
-            place_seed(tile);
+            place_seed(tile, thread);
         });
         AssignTile* const assign_tile = choose_assign_tile();
         for (int i = 0; i < settings_.n_iterations; ++i) {
@@ -80,7 +80,7 @@ class Slic {
 
     // A seed lies in the middle of its cell, shifted where that was asked for, and has the cell's
     // mean levels. At first, every element has chosen its own cell's.
-    void place_seed(std::int64_t tile) {
+    void place_seed(std::int64_t tile, int thread) {
         const Box& box = tiles_.boxes[tile];
         std::int32_t* const centre = centres_.data() + tile * n_values_;
         for (int axis = 0; axis < N_AXES; ++axis) {
@@ -88,37 +88,48 @@ class Slic {
             if (settings_.shifts) place += settings_.shifts[tiles_.cells[tile] * N_AXES + axis];
             centre[axis] = rounded(place * weight(settings_, axis, n_bits_dropped_));
         }
-        const std::int64_t stride = Tiles::padded(box.n[1] * box.n[2]);
-        std::vector<std::int64_t> sums(n_sums_), level_sums(n_channels_);
+        std::int64_t* const sums = scratch_[thread].changes.data();
+        const std::int64_t n_in_plane = box.n[1] * box.n[2], stride = Tiles::padded(n_in_plane);
+        const std::int16_t* levels = tiles_.levels.get() + tiles_.offsets[tile] * n_channels_;
+        const std::uint8_t* const colours = tiles_.colours.get() + tiles_.offsets[tile];
+        std::vector<std::int64_t> level_sums(n_channels_);
         for (std::int64_t z = 0; z < box.n[0]; ++z) {
-            const std::int16_t* const levels = tiles_.levels.get() +
-                                               tiles_.offsets[tile] * n_channels_ +
-                                               z * n_channels_ * stride;
-            const std::uint8_t* const colours =
-                tiles_.colours.get() + tiles_.offsets[tile] + z * stride;
-            for (std::int64_t y = 0; y < box.n[1]; ++y) add_row(box, z, y, colours, sums.data());
-            for (int c = 0; c < n_channels_; ++c) {
-                const std::int16_t* const plane = levels + c * stride;
-                std::int64_t sum = 0, chosen = 0;
-                for (std::int64_t i = 0; i < box.n[1] * box.n[2]; ++i) {
-                    sum += plane[i];
-                    chosen += colours[i] == NOWHERE ? 0 : plane[i];
-                }
+            const std::uint8_t* const plane = colours + z * stride;
+            for (std::int64_t y = 0; y < box.n[1]; ++y)
+                add_row(box, z, y, tiles_.has_holes[tile] ? plane + y * box.n[2] : nullptr, sums);
+            for (int c = 0; c < n_channels_; ++c, levels += stride) {
+                const std::int64_t sum = sum_of(levels, nullptr, n_in_plane);
                 level_sums[c] += sum;
-                sums[N_PLACE_SUMS + c] += chosen;
+                sums[N_PLACE_SUMS + c] +=
+                    tiles_.has_holes[tile] ? sum_of(levels, plane, n_in_plane) : sum;
             }
         }
         for (int c = 0; c < n_channels_; ++c) centre[N_AXES + c] = mean(level_sums[c], box.size());
         for (int i = 0; i < n_sums_; ++i)
             sums_[tile * n_sums_ + i].store(sums[i], std::memory_order_relaxed);
+        std::fill_n(sums, n_sums_, 0);
     }
 
-    // Add the places of a row's elements that take part.
+    // The sum of the levels of those elements that take part, or of all.
+    static std::int64_t sum_of(const std::int16_t* levels, const std::uint8_t* colours,
+                               std::int64_t n) {
+        constexpr std::int64_t N_AT_ONCE = 1 << 16;  // whose sum is a short number
+        std::int64_t sum = 0;
+        for (std::int64_t first = 0; first < n; first += N_AT_ONCE) {
+            std::int32_t part = 0;
+            for (std::int64_t i = first; i < std::min(n, first + N_AT_ONCE); ++i)
+                part += colours && colours[i] == NOWHERE ? 0 : levels[i];
+            sum += part;
+        }
+        return sum;
+    }
+
+    // Add the places of those elements of a row that take part, or of all.
     void add_row(const Box& box, std::int64_t z, std::int64_t y, const std::uint8_t* colours,
                  std::int64_t* sums) const {
         std::int64_t n = 0, x_sum = 0;
         for (std::int64_t x = 0; x < box.n[2]; ++x) {
-            const bool takes_part = colours[y * box.n[2] + x] != NOWHERE;
+            const bool takes_part = !colours || colours[x] != NOWHERE;
             n += takes_part;
             x_sum += takes_part ? places_[2][box.first[2] + x] : 0;
         }
