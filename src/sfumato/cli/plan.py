@@ -29,7 +29,8 @@ def plan_facts(run: Run) -> dict[str, str]:
         "soft labels": f"{config.softening.method}{_how_often(config.softening)}, weight"
         f" {config.loss.soft_weight:g} beside the hard loss {config.loss.hard}",
         "patch": f"{_times(patches.shape or ())} elements, {patches.batch_size} a step",
-        "network": f"U-Net with {'-'.join(map(str, network.features or ()))} features",
+        "network": f"U-Net with {'-'.join(map(str, network.features or ()))} features"
+        f"{'' if run.start is None else f', from the model {run.start.place}'}",
         "training": f"{_length(config.training)}, seed {config.training.seed}, on {run.device}",
     }
 

@@ -50,6 +50,14 @@ def train(
     config: options.Config = None,
     settings: options.Settings = None,
     device: options.Device = "auto",
+    from_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start from a trained model of the same classes and channels, with its plan.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the output folder.")
     ] = False,
@@ -64,6 +72,7 @@ def train(
 
     [dim]sfumato train my_data --out run --time 20min[/]
     [dim]sfumato train my_data --out run_hard --time 20min --set softening.method=none[/]
+    [dim]sfumato train few_cases --out tuned --time 10min --from run[/]
     """
     from sfumato.cases.dataset import Dataset
     from sfumato.cli.console import say
@@ -74,7 +83,13 @@ def train(
     if resume and overwrite:
         raise ConfigError("--resume keeps the run and --overwrite removes it; give one of them")
     wishes = load_config(RunConfig, config, [*(settings or []), *training_length(time, steps)])
-    request = RunRequest(fold=fold, device=device, is_resumed=resume, is_overwritten=overwrite)
+    request = RunRequest(
+        fold=fold,
+        device=device,
+        from_model=from_model,
+        is_resumed=resume,
+        is_overwritten=overwrite,
+    )
     try:
         _train(Dataset.open(dataset), out, wishes, request)
     except KeyboardInterrupt:

@@ -93,9 +93,7 @@ class TrainedModel:
         Raises:
             ModelError: If a file is missing or damaged, or was written by a newer sfumato.
         """
-        folder = Path(folder)
-        if not (folder / DESCRIPTION).exists() and (folder / "model" / DESCRIPTION).exists():
-            folder = folder / "model"
+        folder = model_folder(Path(folder))
         description = _read_description(folder / DESCRIPTION)
         try:
             classes = ClassList(names=description.class_names, values=description.class_values)
@@ -120,6 +118,13 @@ class TrainedModel:
     def is_model(path: Path) -> bool:
         """Tell whether a folder holds a trained model, or a run that does."""
         return any((path / place / DESCRIPTION).is_file() for place in (".", "model"))
+
+
+def model_folder(place: Path) -> Path:
+    """Return where the model's files stand: in the folder itself, or in `model` of a run."""
+    if not (place / DESCRIPTION).exists() and (place / "model" / DESCRIPTION).exists():
+        return place / "model"
+    return place
 
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:

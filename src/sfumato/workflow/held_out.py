@@ -65,11 +65,21 @@ def evaluate_held_out(
             notes=[
                 f"The model was trained on {len(run.split.train_ids)} other cases of the same data"
                 " set. It is the one that stood at the end: these cases chose nothing.",
+                *_start_notes(run),
                 *map(could_not_score, failures),
             ],
         ),
     )
     return page, failures
+
+
+def _start_notes(run: Run) -> list[str]:
+    if run.start is None:
+        return []
+    return [
+        f"Training started from the model {run.start.place}. If any of these cases had trained"
+        " that model, they are not new to this one, and it looks better than it is."
+    ]
 
 
 def write_training_page(run: Run, dataset: Dataset) -> Path:

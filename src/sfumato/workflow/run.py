@@ -25,6 +25,7 @@ from sfumato.training.plan import make_plan
 from sfumato.workflow.devices import choose_device
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run_config import RunConfig
+from sfumato.workflow.starting_model import StartingModel
 from sfumato.workflow.tracking import Track, silently
 
 FINGERPRINT_CASES = 100
@@ -40,12 +41,15 @@ class RunRequest:
     Attributes:
         fold: "K/N" holds out fold K of N for validation; "none" trains on all cases.
         device: "auto", "cpu", "cuda" or "mps".
+        from_model: Folder of a trained model, or of its run, to start from; None starts from
+            random weights.
         is_resumed: Whether to go on with the run that stands in the folder.
         is_overwritten: Whether a folder that exists may be emptied.
     """
 
     fold: str = "0/5"
     device: str = "auto"
+    from_model: Path | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
 
@@ -63,6 +67,7 @@ class Run:
         train_cases: What patches are cut from.
         validation_cases: What is scored along the way.
         device: Where the network computes.
+        start: The model whose weights training starts from; None for random ones.
     """
 
     folder: Path
@@ -73,6 +78,7 @@ class Run:
     train_cases: StoredCases
     validation_cases: StoredCases
     device: torch.device
+    start: StartingModel | None = None
 
 
 def start_run(
@@ -91,7 +97,7 @@ def start_run(
         dataset: Cases with labels.
         out: Folder of the run.
         config: Settings; what they leave open is chosen from the data.
-        request: Fold, device, and what to do with a folder that exists.
+        request: Fold, device, model to start from, and what to do with a folder that exists.
         track: Told how far long steps are.
 
     Raises:
@@ -101,21 +107,26 @@ def start_run(
     _check_labels(dataset)
     check_class_names(dataset.classes)
     device = choose_device(request.device)
+    start = None if request.from_model is None else StartingModel.load(request.from_model)
+    planned = wishes if start is None else start.plan(wishes)
+    inputs = [*dataset.paths, *([] if start is None else [start.place])]
     split = split_cases(dataset, request.fold, wishes.training.train_cases)
     is_begun = request.is_resumed and (out / "run.json").exists()
     # What was stopped while it prepared cases goes on with those that it has.
     is_kept = is_begun or (request.is_resumed and (out / MARK).exists())
     if is_begun:
-        _check_resumed(out, wishes, split)
+        _check_resumed(out, wishes, split, start)
         fingerprint = _read_fingerprint(out / "fingerprint.json")
     else:
         if not is_kept:
-            check_output(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+            check_output(out, overwrite=request.is_overwritten, inputs=inputs)
+        if start is not None:
+            start.check_data(dataset.classes, dataset.load(split.train_ids[0]))
         fingerprint = measure(dataset, split.train_ids, track)
         _check_readable(dataset, _unseen_ids(split, wishes), track)
-    config = wishes.model_copy(update=dict(make_plan(fingerprint, wishes)))
+    config = planned.model_copy(update=dict(make_plan(fingerprint, planned)))
     if not is_kept:
-        claim_folder(out, overwrite=request.is_overwritten, inputs=dataset.paths)
+        claim_folder(out, overwrite=request.is_overwritten, inputs=inputs)
     remove_leftovers(out)
     run = Run(
         folder=out,
@@ -128,6 +139,7 @@ def start_run(
             dataset.select(_validation_ids(split, config)), config, out, track
         ),
         device=device,
+        start=start,
     )
     if not is_begun:
         _write_start(run, dataset, wishes)
@@ -241,20 +253,31 @@ def _prepare(dataset: Dataset, config: RunConfig, out: Path, track: Track) -> St
     return StoredCases(list(track(places, "Softening labels", len(dataset))))
 
 
-def _check_resumed(out: Path, config: RunConfig, split: Split) -> None:
-    """Refuse to go on with other settings or other cases than the run began with."""
-    start = json.loads((out / "run.json").read_text(encoding="utf-8"))
+def _check_resumed(out: Path, config: RunConfig, split: Split, start: StartingModel | None) -> None:
+    """Refuse to go on with other settings, cases or weights than the run began with."""
+    begun = json.loads((out / "run.json").read_text(encoding="utf-8"))
     stored = load_config(RunConfig, out / "wishes.toml")
     if stored != config:
         raise ConfigError(
             f"{out}: the run was started with other settings; resume with the same command, or"
             " train anew with --overwrite"
         )
-    if start["split"]["train"] != list(split.train_ids):
+    if begun["split"]["train"] != list(split.train_ids):
         raise ConfigError(
             f"{out}: the run was started with other cases; resume with the same data and fold,"
             " or train anew with --overwrite"
         )
+    if begun.get("from_model", {}).get("sha256") != (start and start.sha256):
+        raise ConfigError(
+            f"{out}: the run was started from {_started_from(begun)}; resume with the same"
+            " command, or train anew with --overwrite"
+        )
+
+
+def _started_from(begun: dict[str, Any]) -> str:
+    if "from_model" not in begun:
+        return "random weights"
+    return f"the model {begun['from_model']['folder']} as it was then"
 
 
 def _write_start(run: Run, dataset: Dataset, wishes: RunConfig) -> None:
@@ -269,4 +292,6 @@ def _write_start(run: Run, dataset: Dataset, wishes: RunConfig) -> None:
         "precision": str(compute_dtype(run.config.training.precision, run.device)),
         "split": {"train": list(run.split.train_ids), "held_out": list(run.split.held_out_ids)},
     }
+    if run.start is not None:
+        content["from_model"] = run.start.origin
     write_text(run.folder / "run.json", json.dumps(content, indent=2))

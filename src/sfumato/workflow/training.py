@@ -47,7 +47,7 @@ def train(
         dataset: Cases with labels.
         out: Folder of the run; `out/model` is the trained model in the end.
         config: Settings; what they leave open is chosen from the data.
-        request: Fold, device, and what to do with a folder that exists.
+        request: Fold, device, model to start from, and what to do with a folder that exists.
 
     Raises:
         SfumatoError: If data, settings or folder cannot be used; the text says why.
@@ -112,6 +112,8 @@ def _new_state(run: Run) -> TrainingState:
         network = build_network(
             run.config.network, len(run.fingerprint.channels), len(run.classes)
         ).to(run.device)
+    if run.start is not None:
+        network.load_state_dict(run.start.model.network.state_dict())
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
     )
@@ -195,6 +197,7 @@ def trained_model(run: Run, state: TrainingState) -> TrainedModel:
             "training_cases": len(run.split.train_ids),
             "steps": state.step,
             "minutes": round(state.elapsed_seconds / 60, 2),
+            **({} if run.start is None else {"from_model_sha256": run.start.sha256}),
             **provenance(),
         },
     )
