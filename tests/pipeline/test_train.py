@@ -184,13 +184,19 @@ def test_other_softening_methods_train(
 def test_the_plan_and_the_result_are_printed_with_class_names_as_they_are(
     sfumato: Callable, quick_volume: tuple, volume_data: Path, tmp_path: Path
 ) -> None:
-    outcome = sfumato("train", volume_data, "--out", tmp_path / "run", "--steps=2", *quick_volume)
+    outcome = sfumato("train", volume_data, "--out", tmp_path / "run", "--steps=2",
+                      "--set=loss.soft=jaccard_metric", "--set=loss.soft_ramp=0.5",
+                      *quick_volume)  # fmt: skip
     assert outcome.code == 0
     assert outcome.err == ""
     lines = outcome.out.splitlines()
     plan = dict(line.split(maxsplit=1) for line in lines[lines.index("Plan") + 1 :][:9])
     assert plan["cases"].strip() == "8 to train on, 2 held out"
     assert "shell [outer]" in plan["classes"]
+    assert " ".join(plan["soft"].split()) == (
+        "labels superpixel, jaccard_metric with weight 1, growing over the first 50% of the"
+        " training, beside the hard loss dice"
+    )
     assert "2 steps, seed 0, on cpu" in plan["training"]
     validations = [line for line in lines if " step 2 " in line]
     assert len(validations) == 1

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sfumato.cli.console import print_facts, say
 from sfumato.image.preprocessing import ChannelSettings
 from sfumato.labels.softeners import SofteningSettings
+from sfumato.model.losses import LossSettings
 from sfumato.training.loop import TrainingSettings
 from sfumato.workflow.run import Run
 
@@ -26,8 +27,8 @@ def plan_facts(run: Run) -> dict[str, str]:
         "intensities": _channel_text(config.preprocessing.channels or ()),
         "superpixels": f"{config.superpixels.size_mm:g} mm wide, compactness"
         f" {config.superpixels.compactness:g}",
-        "soft labels": f"{config.softening.method}{_how_often(config.softening)}, weight"
-        f" {config.loss.soft_weight:g} beside the hard loss {config.loss.hard}",
+        "soft labels": f"{config.softening.method}{_how_often(config.softening)},"
+        f" {_soft_loss(config.loss)} beside the hard loss {config.loss.hard}",
         "patch": f"{_times(patches.shape or ())} elements, {patches.batch_size} a step",
         "network": f"U-Net with {'-'.join(map(str, network.features or ()))} features"
         f"{'' if run.start is None else f', from the model {run.start.place}'}",
@@ -53,6 +54,13 @@ def _how_often(softening: SofteningSettings) -> str:
     if softening.when == "once":
         return ""
     return f", drawn anew {softening.when.replace('_', ' ')}"
+
+
+def _soft_loss(loss: LossSettings) -> str:
+    grows = (
+        f", growing over the first {loss.soft_ramp:.0%} of the training," if loss.soft_ramp else ""
+    )
+    return f"{loss.soft} with weight {loss.soft_weight:g}{grows}"
 
 
 def _channel_text(channels: Sequence[ChannelSettings]) -> str:
