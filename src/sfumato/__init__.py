@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from sfumato.cases.dataset import Dataset
     from sfumato.errors import SfumatoError
     from sfumato.evaluation.scores import CaseScore, score_case
-    from sfumato.image.files import read_image, read_probability, write_label
+    from sfumato.image.files import read_image, write_label
     from sfumato.image.geometry import Geometry
+    from sfumato.image.probabilities import read_class_names, read_probability, write_probability
     from sfumato.inference.predictor import Predictor
     from sfumato.inference.probability import ProbabilityMap
     from sfumato.labels.distance import signed_distance
@@ -53,8 +54,9 @@ _HOMES = {
     "SuperpixelSettings": "labels.superpixels",
     "TrainedModel": "model.trained",
     "compute_superpixels": "labels.superpixels",
+    "read_class_names": "image.probabilities",
     "read_image": "image.files",
-    "read_probability": "image.files",
+    "read_probability": "image.probabilities",
     "score_case": "evaluation.scores",
     "signed_distance": "labels.distance",
     "soften_image_label": "labels.softening",
@@ -62,6 +64,7 @@ _HOMES = {
     "train": "workflow.training",
     "uncertain_region": "labels.softening",
     "write_label": "image.files",
+    "write_probability": "image.probabilities",
 }
 
 __all__ = [
@@ -77,6 +80,7 @@ __all__ = [
     "TrainedModel",
     "__version__",
     "compute_superpixels",
+    "read_class_names",
     "read_image",
     "read_probability",
     "score_case",
@@ -86,6 +90,7 @@ __all__ = [
     "train",
     "uncertain_region",
     "write_label",
+    "write_probability",
 ]
 
 

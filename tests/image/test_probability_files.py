@@ -7,8 +7,13 @@ import pytest
 import SimpleITK
 
 from sfumato.errors import FileError, InputError
-from sfumato.image.files import read_probability, write_probability
 from sfumato.image.geometry import Geometry
+from sfumato.image.probabilities import (
+    read_class_names,
+    read_probability,
+    write_class_probabilities,
+    write_probability,
+)
 
 NAMES = ["background", "anterior", "posterior"]
 
@@ -134,3 +139,60 @@ def test_says_what_is_wrong_with_the_values(
     stored = np.broadcast_to(np.array(values, np.float32), (3, 4, 5, 2))
     with pytest.raises(FileError, match=message):
         read_probability(save(tmp_path / "a.nii", stored))
+
+
+def test_class_names_come_back(tmp_path: Path) -> None:
+    geometry = Geometry.from_spacing((2, 2), (1.0, 1.0))
+    write_probability(tmp_path / "a_probseg.nii.gz", a_probability(2, 2), geometry, NAMES)
+    assert read_class_names(tmp_path / "a_probseg.nii.gz") == tuple(NAMES)
+    (tmp_path / "a_probseg.json").write_text('{"LabelMap": "grey"}')
+    with pytest.raises(FileError, match="LabelMap must be a list"):
+        read_class_names(tmp_path / "a_probseg.nii.gz")
+    (tmp_path / "a_probseg.json").write_text("{")
+    with pytest.raises(FileError, match="no JSON object"):
+        read_class_names(tmp_path / "a_probseg.nii.gz")
+    (tmp_path / "a_probseg.json").unlink()
+    assert read_class_names(tmp_path / "a_probseg.nii.gz") is None
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (6, 7)])
+def test_one_file_a_class_comes_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    probability = a_probability(*shape)
+    geometry = Geometry.from_spacing(shape, (0.5, 2.0, 3.0)[: len(shape)])
+    names = ["background", "white matter", "grey matter"]
+    paths = write_class_probabilities(tmp_path / "a_probseg.nii.gz", probability, geometry, names)
+    assert [path.name for path in paths][1:] == [
+        "a_label-whitematter_probseg.nii.gz",
+        "a_label-greymatter_probseg.nii.gz",
+    ]
+    write_probability(tmp_path / "b_probseg.nii.gz", probability, geometry, names)
+    expected, _ = read_probability(tmp_path / "b_probseg.nii.gz")
+    again, place = read_probability(paths[1])
+    np.testing.assert_array_equal(again, expected)
+    assert read_class_names(paths[2]) == tuple(names)
+    assert geometry.difference(place) is None
+
+
+def test_what_tissues_leave_is_background(tmp_path: Path) -> None:
+    white = np.linspace(0, 1, 60, dtype=np.float32).reshape(3, 4, 5)
+    save(tmp_path / "sub-1_label-WM_probseg.nii.gz", white)
+    save(tmp_path / "sub-1_label-GM_probseg.nii.gz", (1 - white) / 2)
+    save(tmp_path / "sub-2_label-GM_probseg.nii.gz", white)
+    path = tmp_path / "sub-1_label-WM_probseg.nii.gz"
+    probability, _ = read_probability(path)
+    np.testing.assert_allclose(probability, [(1 - white) / 2, (1 - white) / 2, white], atol=1e-6)
+    assert read_class_names(path) == ("background", "GM", "WM")
+
+
+def test_classes_must_share_one_grid_and_have_names(tmp_path: Path) -> None:
+    save(tmp_path / "a_label-WM_probseg.nii.gz", np.zeros((3, 4, 5), np.float32))
+    save(tmp_path / "a_label-GM_probseg.nii.gz", np.zeros((3, 4, 6), np.float32))
+    with pytest.raises(FileError, match="does not lie on the grid"):
+        read_probability(tmp_path / "a_label-WM_probseg.nii.gz")
+    geometry = Geometry.from_spacing((2, 2), (1.0, 1.0))
+    with pytest.raises(FileError, match=r"end the name in _probseg\.nii\.gz"):
+        write_class_probabilities(tmp_path / "a.nii", a_probability(2, 2), geometry, NAMES)
+    with pytest.raises(InputError, match="must differ in their letters"):
+        write_class_probabilities(
+            tmp_path / "a_probseg.nii", a_probability(2, 2), geometry, ["a", "b 1", "b1"]
+        )

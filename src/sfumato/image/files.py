@@ -1,14 +1,13 @@
 """Images, labels and probabilities on disk: the format goes by the ending of the file's name."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sfumato.arrays import Image, LabelValues, Probability
+from sfumato.arrays import Image, LabelValues
 from sfumato.errors import FileError, InputError, unknown_name
-from sfumato.image.elements import Elements, placed
+from sfumato.image.elements import Elements
 from sfumato.image.flat import read_picture, read_tiff, write_picture
 from sfumato.image.geometry import Geometry
 from sfumato.image.itk import read_itk, read_series, write_itk
@@ -21,9 +20,13 @@ from sfumato.image.names import (
     file_suffix,
     label_suffix,
 )
-from sfumato.image.nifti import flat_geometry, load_nifti, read_nifti, write_nifti
-from sfumato.image.quantise import STEPS, quantise
-from sfumato.storage import write_text
+from sfumato.image.nifti import read_nifti, write_nifti
+from sfumato.image.probabilities import (
+    read_class_names,
+    read_probability,
+    write_class_probabilities,
+    write_probability,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -31,18 +34,16 @@ __all__ = [
     "file_suffix",
     "label_suffix",
     "read_channels",
+    "read_class_names",
     "read_image",
     "read_label",
     "read_probability",
+    "write_class_probabilities",
     "write_label",
     "write_probability",
 ]
 
 _LARGEST_VALUE = 2**32 - 1
-_ROUNDING = 1e-3
-"""By how much a probability may lie beyond 0 or 1, and a sum of exact ones beside 1."""
-_MOST_ROUNDING = 0.05
-"""By how much a sum of probabilities in bytes may lie beside 1, however many classes there are."""
 
 
 def read_image(path: Path | str) -> tuple[Image, Geometry]:
@@ -150,93 +151,6 @@ def write_label(path: Path | str, values: LabelValues, geometry: Geometry) -> No
         raise FileError(path, f"a label is not written as {suffix}; use {label_suffix(path)}")
     else:
         raise FileError(path, unknown_name("file type", suffix, IMAGE_SUFFIXES))
-
-
-def write_probability(
-    path: Path, probability: Probability, geometry: Geometry, class_names: Sequence[str]
-) -> None:
-    """Write a probability as NIfTI bytes, classes last, with the class names beside it.
-
-    The bytes are steps of 1/255 and come with that slope, so every NIfTI reader shows
-    probabilities. A flat image is stored as (row, column, 1, class). The names go to a JSON
-    file of the same stem.
-
-    Raises:
-        FileError: If the name does not end in .nii.gz or .nii, or the disk is full.
-        InputError: If there is not one name a class, or the classes do not sum to one.
-
-    Source: BIDS 1.10, derivatives, probabilistic segmentations (`LabelMap`).
-    """
-    if file_suffix(path) not in NIFTI_SUFFIXES:
-        raise FileError(path, "probabilities are written as NIfTI; use a name ending in .nii.gz")
-    if len(class_names) != len(probability) or probability.shape[1:] != geometry.shape:
-        raise InputError(
-            f"probability must have one class a name and the shape {geometry.shape},"
-            f" got {len(class_names)} names and {probability.shape}"
-        )
-    steps = np.moveaxis(quantise(probability), 0, -1)
-    if steps.ndim == 3:
-        steps = steps[:, :, np.newaxis]
-    sidecar = path.with_name(f"{file_stem(path)}.json")
-    write_text(sidecar, json.dumps({"LabelMap": list(class_names)}, indent=2) + "\n")
-    write_nifti(path, steps, geometry, slope=1 / STEPS)
-
-
-def read_probability(path: Path | str) -> tuple[Probability, Geometry]:
-    """Read the probability of each class from NIfTI, such as a `_probseg` file of BIDS.
-
-    The classes are the last axis: the fourth, or the fifth after one of a single element, as ITK
-    writes vectors. A volume of one slice is a flat image. Stored slopes are applied; what
-    rounding left of the classes' sum is divided out.
-
-    Raises:
-        FileError: If the file is missing or damaged, has no axis of classes, holds values that
-            are no probabilities, or classes that do not sum to one.
-
-    Source: BIDS 1.10, derivatives, probabilistic segmentations.
-    """
-    path = Path(path)
-    if file_suffix(path) not in NIFTI_SUFFIXES or not path.is_file():
-        raise FileError(path, "no such NIfTI file; check the path")
-    values, affine = load_nifti(path)
-    if values.ndim == 5 and values.shape[3] == 1:
-        values = values[:, :, :, 0]
-    if values.ndim != 4:
-        raise FileError(
-            path,
-            f"has {values.ndim} axes, but a probability must have four with the classes last;"
-            " join files of one class each, background included",
-        )
-    probability = np.ascontiguousarray(np.moveaxis(values, -1, 0), dtype=np.float32)
-    probability = _normalized(path, probability)
-    if probability.shape[-1] == 1:
-        flat = probability[..., 0]
-        return flat, flat_geometry(path, flat.shape[1:], affine)
-    return probability, placed(path, probability.shape[1:], affine)
-
-
-def _normalized(path: Path, probability: Probability) -> Probability:
-    """Divide out what rounding left of the sums, and refuse what no rounding explains."""
-    lowest, highest = float(probability.min()), float(probability.max())
-    # Written so that NaN is refused too.
-    if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
-        raise FileError(
-            path,
-            f"holds values from {lowest:.4g} to {highest:.4g}, but probabilities are from 0 to 1;"
-            " store whole numbers with the slope that makes them so",
-        )
-    probability = probability.clip(0, 1)
-    total = probability.sum(axis=0)
-    most = min(_ROUNDING + len(probability) / (2 * STEPS), _MOST_ROUNDING)
-    if float(np.abs(total - 1).max()) > most:
-        raise FileError(
-            path,
-            f"its classes do not sum to one, but to {total.min():.4g} to {total.max():.4g}, so it"
-            " holds no probabilities of classes; add the background as the first one if it is"
-            " missing",
-        )
-    probability /= total
-    return probability
 
 
 def _read(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
