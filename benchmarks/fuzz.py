@@ -68,6 +68,28 @@ def problem(core: object, rng: np.random.Generator) -> None:
     assert not np.isnan(distance).any(), "a distance is NaN"
 
 
+def coding_problem(core: object, rng: np.random.Generator) -> None:
+    """Pack a block and unpack it, then unpack damaged bytes and bytes of anything."""
+    shape = tuple(rng.integers(1, 1 + rng.choice([2, 5, 12]), 3).tolist())
+    n_classes, n_zones = int(rng.choice([1, 2, 5, 256])), int(rng.choice([0, 1, 4, 65535 - 1]))
+    label = rng.integers(0, n_classes, shape).astype(np.uint8)
+    zones = rng.integers(0, n_zones + 1, shape).astype(np.uint16)
+    if rng.random() < 0.7:
+        label, zones = (np.sort(values.ravel()).reshape(shape) for values in (label, zones))
+    data = core.pack_block(label, zones, n_classes, n_zones)
+    again, zones_again = np.empty_like(label), np.empty_like(zones)
+    core.unpack_block(data, again, zones_again, n_classes, n_zones)
+    assert np.array_equal(again, label), "the label did not come back"
+    assert np.array_equal(zones_again, zones), "the zones did not come back"
+    damaged = bytearray(data[: rng.integers(len(data) + 1)])
+    for _ in range(rng.integers(4) if damaged else 0):
+        damaged[rng.integers(len(damaged))] = rng.integers(256)
+    for other in (bytes(damaged), rng.bytes(int(rng.integers(60)))):
+        core.unpack_block(other, again, zones_again, n_classes, n_zones)
+        assert again.max() < n_classes, "a label is no class"
+        assert zones_again.max() <= n_zones, "a zone is none of those there are"
+
+
 def main() -> None:
     """Draw problems until there are enough."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -81,7 +103,9 @@ def main() -> None:
     started = time.perf_counter()
     for i in range(chosen.n):
         try:
-            problem(native, np.random.default_rng([chosen.seed, i]))
+            rng = np.random.default_rng([chosen.seed, i])
+            problem(native, rng)
+            coding_problem(native, rng)
         except AssertionError as error:
             sys.exit(f"problem {i} of seed {chosen.seed}: {error}")
         if (i + 1) % 10_000 == 0:

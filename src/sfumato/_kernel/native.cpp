@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "boundary.hpp"
+#include "coder.hpp"
 #include "colour.hpp"
 #include "connect.hpp"
 #include "slic.hpp"
@@ -244,6 +245,41 @@ void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab, int n_
     photo_to_lab(photo.data(), static_cast<std::int64_t>(photo.shape(1)), lab.data(), team);
 }
 
+template <typename L, typename Z>
+BlockView block_of(const L& labels, const Z& zones, int n_classes, int n_zones) {
+    require(labels.size() > 0 && have_same_space(labels, zones),
+            "labels and zones must have the same shape and not be empty");
+    require(n_classes >= 1 && n_classes <= 256 && n_zones >= 0 && n_zones < 65536,
+            "there are 1 to 256 classes and at most 65535 zones");
+    return {{static_cast<std::int64_t>(labels.shape(0)), static_cast<std::int64_t>(labels.shape(1)),
+             static_cast<std::int64_t>(labels.shape(2))},
+            n_classes, n_zones, const_cast<std::uint8_t*>(labels.data()),
+            const_cast<std::uint16_t*>(zones.data())};
+}
+
+nb::bytes pack(const Input<std::uint8_t, 3>& labels, const Input<std::uint16_t, 3>& zones,
+               int n_classes, int n_zones) {
+    const BlockView block = block_of(labels, zones, n_classes, n_zones);
+    require(*std::max_element(block.labels, block.labels + labels.size()) < n_classes &&
+                *std::max_element(block.zones, block.zones + zones.size()) <= n_zones,
+            "labels and zones must be among those there are");
+    std::vector<std::uint8_t> result;
+    {
+        const nb::gil_scoped_release release;
+        result = pack_block(block);
+    }
+    return nb::bytes(reinterpret_cast<const char*>(result.data()), result.size());
+}
+
+void unpack(const nb::bytes& bytes, const Output<std::uint8_t, 3>& labels,
+            const Output<std::uint16_t, 3>& zones, int n_classes, int n_zones) {
+    const BlockView block = block_of(labels, zones, n_classes, n_zones);
+    const auto* const data = reinterpret_cast<const std::uint8_t*>(bytes.c_str());
+    const std::size_t n = bytes.size();
+    const nb::gil_scoped_release release;
+    unpack_block(block, data, n);
+}
+
 }  // namespace
 
 NB_MODULE(native, module) {
@@ -268,4 +304,8 @@ NB_MODULE(native, module) {
     module.def("distance_to_class", &measure_distance, nb::arg("label").noconvert(),
                nb::arg("wanted"), nb::arg("spacing"), nb::arg("distance").noconvert(),
                nb::arg("n_threads"));
+    module.def("pack_block", &pack, nb::arg("labels").noconvert(), nb::arg("zones").noconvert(),
+               nb::arg("n_classes"), nb::arg("n_zones"));
+    module.def("unpack_block", &unpack, nb::arg("data"), nb::arg("labels").noconvert(),
+               nb::arg("zones").noconvert(), nb::arg("n_classes"), nb::arg("n_zones"));
 }

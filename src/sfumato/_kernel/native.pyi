@@ -65,3 +65,17 @@ def distance_to_class(
 
 def photo_to_lab(photo: np.ndarray[Any, Any], lab: np.ndarray[Any, Any], n_threads: int) -> None:
     """Fill in CIELAB, divided by 100, for three rows of red, green and blue."""
+
+def pack_block(
+    labels: np.ndarray[Any, Any], zones: np.ndarray[Any, Any], n_classes: int, n_zones: int
+) -> bytes:
+    """Return a block of labels and zones (0: certain) in few bytes."""
+
+def unpack_block(
+    data: bytes,
+    labels: np.ndarray[Any, Any],
+    zones: np.ndarray[Any, Any],
+    n_classes: int,
+    n_zones: int,
+) -> None:
+    """Fill in `labels` and `zones`; whatever the bytes are, the result is valid."""

@@ -100,7 +100,7 @@ def soften_label(
             f"superpixels have shape {superpixels.shape}, but the label {label.shape};"
             " compute them from the image on the label's grid"
         )
-    scale_mm = _checked_scale(label, spacing, n_classes, scale_mm)
+    scale_mm = checked_scale(label, spacing, n_classes, scale_mm)
     probability = np.zeros((n_classes, *label.shape), np.float32)
     if label.size == 0:
         return probability
@@ -165,7 +165,7 @@ def soften_image_label(  # noqa: PLR0913 - an image, its label, and how
             f"the label has shape {label.shape}, but the image {image.shape[1:]};"
             " resample the label to the image's grid first"
         )
-    scale_mm = _checked_scale(label, spacing, n_classes, scale_mm)
+    scale_mm = checked_scale(label, spacing, n_classes, scale_mm)
     seeded = seed(image, spacing, settings, rng, is_scaled=is_scaled)
     if not seeded.has_contrast:
         return one_hot(label, n_classes)
@@ -183,7 +183,12 @@ def soften_image_label(  # noqa: PLR0913 - an image, its label, and how
     return probability
 
 
-def _checked_scale(label: Label, spacing: Spacing, n_classes: int, scale_mm: float | None) -> float:
+def checked_scale(label: Label, spacing: Spacing, n_classes: int, scale_mm: float | None) -> float:
+    """Return `scale_mm`, or the smallest spacing where it is None.
+
+    Raises:
+        InputError: If the label does not fit its classes or the spacing, or the scale is extreme.
+    """
     check_label(label, n_classes)
     check_spacing(spacing, label.ndim)
     smallest_mm = min(spacing)
