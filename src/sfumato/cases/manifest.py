@@ -35,9 +35,20 @@ def read_manifest(path: Path) -> Listing:
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
+    if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
+        # As spreadsheets save a table where the comma is the decimal mark.
+        raise DatasetError(
+            f"{path}: its columns are not separated by commas; save it with commas, and quotes"
+            " around entries that hold one"
+        )
     for column in columns:
         if column not in _COLUMNS:
             raise DatasetError(f"{path}: {unknown_name('column', column, _COLUMNS)}")
+        if columns.count(column) > 1:
+            raise DatasetError(
+                f"{path}: the column {column} is there {columns.count(column)} times; put several"
+                " channels or raters into one column, separated by semicolons"
+            )
     missing = [column for column in _REQUIRED if column not in columns]
     if missing:
         raise DatasetError(
