@@ -215,3 +215,16 @@ def test_a_time_budget_ends_in_about_that_time(
     assert 5 <= last["elapsed_seconds"] < 15
     assert last["learning_rate"] < 1e-3
     assert last["step"] > 5
+
+
+def test_a_time_too_short_for_validation_goes_without(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    outcome = sfumato("train", flat_data, "--out", run, "--time=0.001s", *quick_flat)
+    assert outcome.code == 0
+    assert "Dice nan" not in outcome.out
+    (row,) = map(json.loads, (run / "history.jsonl").read_text("utf-8").splitlines())
+    assert "dice" not in row
+    assert not (run / "best_model").exists()
+    assert (run / "evaluation" / "report.html").exists()

@@ -84,7 +84,7 @@ def run_training(run: Run, tell: Callable[[str], None] = warnings.warn) -> Gener
             n_classes=len(run.classes),
         ),
     )
-    validate = _validation(run) if run.validation_cases else None
+    validate = _validation(run, state.average)
     saved_at = time.monotonic()
     with History(run.folder / "history.jsonl", run.folder / "tensorboard", state.step) as history:
         for progress in optimize(state, batches.draw, validate, config.loss, config.training):
@@ -132,15 +132,22 @@ def _run_key(run: Run) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _validation(run: Run) -> Validate:
+def _validation(run: Run, average: torch.nn.Module) -> Validate | None:
+    """Say how the training is validated, or None where there is no case or no time for one.
+
+    All validations look at the same cases: the best model must not be the one that met easy ones.
+    """
     settings, window = run.config.training, run.config.patches.shape
     assert window is not None
     dtype = compute_dtype(settings.precision, run.device)
+    cases = run.validation_cases[: _affordable(run, network_on(average, run.device, dtype))]
+    if not cases:
+        return None
 
     def validate(network: torch.nn.Module) -> dict[str, float]:
         compute = network_on(network, run.device, dtype)
         values: dict[str, list[float]] = {name: [] for name in run.classes.foreground}
-        for case in run.validation_cases[: _affordable(run, compute)]:
+        for case in cases:
             image = np.asarray(case.image)
             segmentation = predict_windows(compute, image, window, OVERLAP).argmax(axis=0)
             for index, name in enumerate(run.classes.foreground, start=1):
@@ -158,10 +165,12 @@ def _affordable(run: Run, compute: Callable[[Images], Logits]) -> int:
     """
     settings, window = run.config.training, run.config.patches.shape
     assert window is not None
-    if settings.steps is not None:
+    if settings.steps is not None or not run.validation_cases:
         return len(run.validation_cases)
+    images = torch.zeros((1, len(run.fingerprint.channels), *window))
+    compute(images)  # The first window takes longer than all others.
     started = time.monotonic()
-    compute(torch.zeros((1, len(run.fingerprint.channels), *window)))
+    compute(images)
     seconds = (time.monotonic() - started) * np.cumsum(
         [len(window_corners(_at_least(case.geometry.shape, window), window, OVERLAP))
          for case in run.validation_cases]
