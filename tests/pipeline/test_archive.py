@@ -67,6 +67,7 @@ def test_the_manifest_holds_the_hashes_of_what_was_read_and_written(
         files = [(Path(path), state) for path, state in entry["inputs"].items()]
         files += [(whole / path, state) for path, state in entry["outputs"].items()]
         assert len(files) == 4
+        assert list(entry["seconds"]) == ["read", "soften", "write"]
         for path, state in files:
             assert state["n_bytes"] == path.stat().st_size
             assert state["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -292,8 +293,9 @@ def test_options_that_contradict_each_other_are_refused(
     assert "give one of them" in outcome.err
 
 
-def test_a_worker_loads_neither_torch_nor_what_draws() -> None:
-    code = "import sfumato.workflow.archive, sys; print(*sys.modules, sep='\\n')"
+@pytest.mark.parametrize("module", ["archive", "softening"])
+def test_neither_workers_nor_the_command_load_torch_or_what_draws(module: str) -> None:
+    code = f"import sfumato.workflow.{module}, sys; print(*sys.modules, sep='\\n')"
     result = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8"
     )

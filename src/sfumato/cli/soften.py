@@ -107,7 +107,6 @@ def _soften(
     from sfumato.cli.console import end_with, say, track
     from sfumato.report.metric_words import counted
     from sfumato.workflow.softening import soften_cases, start_softening
-    from sfumato.workflow.softening_report import write_softening_report
 
     data = Dataset.open(dataset)
     chosen = start_softening(data, wishes, out, request, track)
@@ -117,6 +116,10 @@ def _soften(
     if len(failures) < len(data):
         pictures = ", each with a picture," if request.has_pictures else ""
         say(f"{counted(len(data) - len(failures), 'soft label')}{pictures} in {out}")
-    if has_report and (page := write_softening_report(data, chosen, out, track)):
-        say(f"Report in {page}")
+    if has_report:
+        # It draws, and Matplotlib takes its time to load.
+        from sfumato.workflow.softening_report import write_softening_report
+
+        if page := write_softening_report(data, chosen, out, track):
+            say(f"Report in {page}")
     end_with(failures, len(data))

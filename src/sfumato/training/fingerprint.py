@@ -1,6 +1,6 @@
 """What a data set is like: measured once, so that the plan needs no expert."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from sfumato.settings import Settings
 
 MAX_INTENSITIES = 20_000
 """Foreground elements looked at in each case."""
+
+FINGERPRINT_CASES = 100
+"""Cases looked at for the plan; more would change the medians little."""
+SUBSET_SEED = 12345
+"""Which cases `training.train_cases` takes does not depend on the training's own seed."""
 
 
 class ChannelFingerprint(Settings):
@@ -180,3 +185,23 @@ def _channels(inside: np.ndarray, whole_images: np.ndarray) -> tuple[ChannelFing
         )
         for c in range(len(inside))
     )
+
+
+def fingerprint_sample(ids: Sequence[str]) -> list[str]:
+    """Choose the cases that are looked at for the plan."""
+    order = np.random.RandomState(SUBSET_SEED).permutation(len(ids))
+    return sorted(ids[i] for i in order[:FINGERPRINT_CASES])
+
+
+def choose_superpixel_size(fingerprint: Fingerprint, spacing: Spacing) -> float:
+    """Choose the edge of superpixels: a quarter of the narrowest structure's width.
+
+    It is kept between 4 and 8 elements (3-D) or 6 and 16 (2-D), counted by their mean
+    spacing: smaller superpixels follow noise, larger ones swallow structures.
+    """
+    n_axes = len(spacing)
+    element_mm = float(np.prod(spacing)) ** (1 / n_axes)
+    widths = [width for width in fingerprint.class_widths_mm.values() if width > 0]
+    smallest, largest = (6, 16) if n_axes == 2 else (4, 8)
+    size_mm = np.clip(min(widths, default=0) / 4, smallest * element_mm, largest * element_mm)
+    return float(f"{size_mm:.3g}")

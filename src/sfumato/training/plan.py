@@ -17,7 +17,7 @@ from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.model.network import LEAST_LEVELS, Levels, NetworkSettings, check_levels
 from sfumato.settings import Settings
 from sfumato.training.augmentation import THICK_SLICES, AugmentationSettings
-from sfumato.training.fingerprint import ChannelFingerprint, Fingerprint
+from sfumato.training.fingerprint import ChannelFingerprint, Fingerprint, choose_superpixel_size
 from sfumato.training.patches import PatchSettings
 
 PATCH_ELEMENTS = {2: 2**16, 3: 2**17}
@@ -208,17 +208,3 @@ def _levels(shape: Sequence[int], spacing: Spacing, most: int) -> tuple[Levels, 
         strides.append(tuple(2 if h else 1 for h in is_halved))
         sizes, spacings = np.where(is_halved, sizes / 2, sizes), spacings * (1 + is_halved)
     return tuple(strides), tuple(kernels)
-
-
-def choose_superpixel_size(fingerprint: Fingerprint, spacing: Spacing) -> float:
-    """Choose the edge of superpixels: a quarter of the narrowest structure's width.
-
-    It is kept between 4 and 8 elements (3-D) or 6 and 16 (2-D), counted by their mean
-    spacing: smaller superpixels follow noise, larger ones swallow structures.
-    """
-    n_axes = len(spacing)
-    element_mm = float(np.prod(spacing)) ** (1 / n_axes)
-    widths = [width for width in fingerprint.class_widths_mm.values() if width > 0]
-    smallest, largest = (6, 16) if n_axes == 2 else (4, 8)
-    size_mm = np.clip(min(widths, default=0) / 4, smallest * element_mm, largest * element_mm)
-    return float(f"{size_mm:.3g}")

@@ -6,20 +6,19 @@ Everything here can be loaded without torch, so that starting many processes is 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
 
 from sfumato.arrays import Probability
 from sfumato.cases.case import Case
 from sfumato.cases.dataset import CaseRecord, Dataset
 from sfumato.cases.record import Listing
 from sfumato.errors import CaseError, SfumatoError
+from sfumato.evaluation.softness import softened_share
 from sfumato.image.files import write_probability
 from sfumato.labels.classes import ClassList
 from sfumato.labels.softeners import SofteningSettings, soften
@@ -128,18 +127,20 @@ def soften_record(job: SofteningJob, task: tuple[CaseRecord, Entry | None]) -> E
         What the manifest is to know from now on, or why the case could not be softened.
     """
     record, known = task
-    started = time.monotonic()
+    seconds: dict[str, float] = {}
     try:
-        inputs = _read_states(record)
+        with _timed(seconds, "read"):
+            inputs = _read_states(record)
         if known is not None and job.is_same(inputs, known):
             return known.model_copy(update={"inputs": inputs})
         if known is not None:
             _remove(job.out / name for name in known.outputs)
-        softened_share = _soften(job, record)
-        outputs = {
-            path.relative_to(job.out).as_posix(): file_state(path, is_dated=False)
-            for path in job.outputs(record.id)
-        }
+        share = _soften(job, record, seconds)
+        with _timed(seconds, "write"):
+            outputs = {
+                path.relative_to(job.out).as_posix(): file_state(path, is_dated=False)
+                for path in job.outputs(record.id)
+            }
     except (SfumatoError, OSError, MemoryError) as error:
         return Failure.of(record.id, error)
     except Exception as error:  # One case that meets a defect does not stop a million others.
@@ -152,9 +153,17 @@ def soften_record(job: SofteningJob, task: tuple[CaseRecord, Entry | None]) -> E
         job=job.key,
         inputs=inputs,
         outputs=outputs,
-        softened_share=softened_share,
-        seconds=round(time.monotonic() - started, 3),
+        softened_share=share,
+        seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
     )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add what the block takes to what its stage took so far."""
+    started = time.monotonic()
+    yield
+    seconds[stage] = seconds.get(stage, 0) + time.monotonic() - started
 
 
 def _inputs(record: CaseRecord) -> Sequence[Path]:
@@ -179,9 +188,10 @@ def _remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _soften(job: SofteningJob, record: CaseRecord) -> float:
+def _soften(job: SofteningJob, record: CaseRecord, seconds: dict[str, float]) -> float:
     """Write the files of a case, and return which share of its elements was softened."""
-    case = _load(job, record)
+    with _timed(seconds, "read"):
+        case = _load(job, record)
     if case.label is None:
         raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
     label_path, names_path, *_ = job.outputs(case.id)
@@ -189,19 +199,23 @@ def _soften(job: SofteningJob, record: CaseRecord) -> float:
         raise CaseError(
             case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
         )
-    soft_label = soften(
-        case.image,
-        case.label,
-        case.geometry.spacing,
-        len(job.classes),
-        job.softening,
-        job.superpixels,
-        rater_labels=case.rater_labels,
-    )
-    write_probability(label_path, soft_label, case.geometry, job.classes.names)
+    with _timed(seconds, "soften"):
+        soft_label = soften(
+            case.image,
+            case.label,
+            case.geometry.spacing,
+            len(job.classes),
+            job.softening,
+            job.superpixels,
+            rater_labels=case.rater_labels,
+        )
+        share = softened_share(soft_label)
+    with _timed(seconds, "write"):
+        write_probability(label_path, soft_label, case.geometry, job.classes.names)
     if job.has_pictures:
-        _draw(job, case, soft_label)
-    return float(np.mean(soft_label.max(axis=0) < 1))
+        with _timed(seconds, "draw"):
+            _draw(job, case, soft_label)
+    return share
 
 
 def _load(job: SofteningJob, record: CaseRecord) -> Case:

@@ -46,7 +46,7 @@ class Entry(Settings):
         inputs: Image files, then label files, by path.
         outputs: What was written, by path within the output folder.
         softened_share: Which share of its elements was softened.
-        seconds: How long it took.
+        seconds: How long it took to "read", "soften", "write" and, with pictures, "draw".
     """
 
     case: str
@@ -54,7 +54,7 @@ class Entry(Settings):
     inputs: dict[str, FileState]
     outputs: dict[str, FileState]
     softened_share: float
-    seconds: float
+    seconds: dict[str, float]
 
 
 class Manifest:
@@ -82,6 +82,8 @@ class Manifest:
             _lock(self._file.fileno(), path)
             self._end = self._index()
             self._file.truncate(self._end)
+            # Only now: a line that was cut short must not stay in its buffer.
+            self._lines = path.open("rb")
         except BaseException:
             self._file.close()
             raise
@@ -95,6 +97,7 @@ class Manifest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._lines.close()
         self._file.close()
 
     def start(self, facts: dict[str, Any]) -> None:
@@ -116,12 +119,11 @@ class Manifest:
         place = self._places.get(case_id)
         if place is None:
             return None
-        with self._path.open("rb") as file:
-            file.seek(place)
-            try:
-                return Entry.model_validate_json(file.readline())
-            except ValidationError:  # written by another version
-                return None
+        self._lines.seek(place)
+        try:
+            return Entry.model_validate_json(self._lines.readline())
+        except ValidationError:  # written by another version
+            return None
 
     def _index(self) -> int:
         """Note where the last line of every case is; return where the whole lines end."""

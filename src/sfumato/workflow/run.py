@@ -19,7 +19,12 @@ from sfumato.errors import CaseError, ConfigError, DatasetError, InputError
 from sfumato.evaluation.summary import check_class_names
 from sfumato.labels.classes import ClassList
 from sfumato.storage import MARK, check_output, claim_folder, remove_leftovers, write_text
-from sfumato.training.fingerprint import Fingerprint, measure_fingerprint
+from sfumato.training.fingerprint import (
+    SUBSET_SEED,
+    Fingerprint,
+    fingerprint_sample,
+    measure_fingerprint,
+)
 from sfumato.training.loop import compute_dtype
 from sfumato.training.plan import make_plan
 from sfumato.workflow.devices import choose_device
@@ -27,11 +32,6 @@ from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run_config import RunConfig
 from sfumato.workflow.starting_model import StartingModel
 from sfumato.workflow.tracking import Track, silently
-
-FINGERPRINT_CASES = 100
-"""Cases looked at for the plan; more would change the medians little."""
-SUBSET_SEED = 12345
-"""Which cases `training.train_cases` takes does not depend on the training's own seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +223,6 @@ def measure(dataset: Dataset, ids: Sequence[str], track: Track) -> Fingerprint:
     chosen = fingerprint_sample(ids)
     cases = (dataset.load(case_id) for case_id in chosen)
     return measure_fingerprint(track(cases, "Looking at the data", len(chosen)), dataset.classes)
-
-
-def fingerprint_sample(ids: Sequence[str]) -> list[str]:
-    """Choose the cases that are looked at for the plan."""
-    order = np.random.RandomState(SUBSET_SEED).permutation(len(ids))
-    return sorted(ids[i] for i in order[:FINGERPRINT_CASES])
 
 
 def _validation_ids(split: Split, config: RunConfig) -> list[str]:

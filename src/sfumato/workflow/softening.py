@@ -18,14 +18,16 @@ from sfumato.labels.softeners import SofteningSettings
 from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.settings import Settings
 from sfumato.storage import check_output, claim_folder, write_text
-from sfumato.training.fingerprint import measure_fingerprint
-from sfumato.training.plan import choose_superpixel_size
+from sfumato.training.fingerprint import (
+    choose_superpixel_size,
+    fingerprint_sample,
+    measure_fingerprint,
+)
 from sfumato.workflow.archive import REPORT_NAME, SofteningJob, soften_record
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.manifest import MANIFEST_NAME, Entry, Manifest
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.ray_cluster import work_on_ray
-from sfumato.workflow.run import fingerprint_sample
 from sfumato.workflow.tracking import Track, silently
 from sfumato.workflow.workers import Lost, n_cores, work_in_processes
 

@@ -19,10 +19,14 @@ from sfumato.evaluation.sweep import (
     list_candidates,
     measure_candidates,
 )
-from sfumato.training.fingerprint import Fingerprint, measure_fingerprint
-from sfumato.training.plan import choose_superpixel_size
+from sfumato.training.fingerprint import (
+    SUBSET_SEED,
+    Fingerprint,
+    choose_superpixel_size,
+    fingerprint_sample,
+    measure_fingerprint,
+)
 from sfumato.workflow.failures import Failure
-from sfumato.workflow.run import SUBSET_SEED, fingerprint_sample
 from sfumato.workflow.tracking import Track, silently
 
 SIZES = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
