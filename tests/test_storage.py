@@ -40,6 +40,19 @@ def test_a_file_appears_under_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert names(path.parent) == ["a.nii.gz"]
 
 
+def test_two_writers_of_one_file_never_mix(tmp_path: Path) -> None:
+    """As on two machines whose processes have the same id, after one was taken for lost."""
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as slow:
+        slow.write_text("sl")
+        with atomic_path(path) as quick:
+            quick.write_text("quick")
+        assert path.read_text("utf-8") == "quick"
+        slow.write_text("slow")
+    assert path.read_text("utf-8") == "slow"
+    assert names(tmp_path) == ["a.txt"]
+
+
 @pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
 def test_the_old_file_stays_when_writing_fails(tmp_path: Path, stop: type[BaseException]) -> None:
     path = tmp_path / "a.txt"

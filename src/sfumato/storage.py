@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         FileError: If the disk is full or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    # By chance, not by process: containers on several machines often share their process ids.
+    temporary = path.with_name(f".{secrets.randbits(32)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
