@@ -139,8 +139,9 @@ def measure(data: Path, out: Path, n_workers: int) -> dict[str, Any]:
         "idle_seconds": idle_seconds,
         # The command starts a process that starts the workers.
         "worker_cpu_seconds": sum(s for (depth, _), s in watch.cpu_seconds.items() if depth == 2),
+        # What the command itself does for its cases, its start aside.
+        "main_cpu_seconds": of_main(watch.cpu_seconds) - of_main(idle.cpu_seconds),
         "worker_peak_mb": max(mb for (depth, _), mb in watch.peak_mb.items() if depth == 2),
-        "main_peak_mb": max(mb for (depth, _), mb in watch.peak_mb.items() if depth == 0),
         "idle_peak_mb": max(idle.peak_mb.values()),
         "stages": {
             stage: statistics.median(entry["seconds"][stage] for entry in entries)
@@ -152,6 +153,11 @@ def measure(data: Path, out: Path, n_workers: int) -> dict[str, Any]:
         "manifest_bytes": sum(map(len, lines)) / len(entries),
         "softened_share": entries[0]["softened_share"],
     }
+
+
+def of_main(found: dict[tuple[int, int], float]) -> float:
+    """Return the number of the command's own process."""
+    return next(number for (depth, _), number in found.items() if depth == 0)
 
 
 def watched(command: Sequence[str]) -> tuple[float, Watch]:
@@ -305,7 +311,11 @@ def print_plan(figures: dict[tuple[str, int], Figures]) -> None:
             "extrapolated",
         ),
         ("manifests", f"{found['manifest_bytes'] * n / 1e9:.2f} GB", "extrapolated"),
-        ("cases one command hands out", f"{tiny.cases_a_second:.0f} a second or more", "measured"),
+        (
+            "cases one command can hand out",
+            f"{tiny['cases'] / tiny['main_cpu_seconds']:,.0f} a second",
+            "extrapolated from its processor time",
+        ),
         (
             f"needed for {max(CORES)} cores",
             f"{max(CORES) / found.cpu_seconds:.0f} a second",
