@@ -164,3 +164,10 @@ class TestProperties:
         cells = grid_cells(shape, (1.0, 2.0, 0.5)[: len(shape)], size_mm)
         assert cells.shape == shape
         np.testing.assert_array_equal(np.unique(cells), np.arange(cells.max() + 1))
+
+
+def test_elements_without_superpixel_keep_their_class() -> None:
+    label = np.array([0, 1, 0, 0, 1, 1], np.uint8)
+    superpixels = np.array([-1, -1, 0, 0, 0, 1], np.int32)
+    assert achievable_accuracy(label, superpixels) == pytest.approx(5 / 6)
+    assert achievable_accuracy(label, np.full(6, -1, np.int32)) == 1

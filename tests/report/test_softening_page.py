@@ -47,6 +47,25 @@ def test_several_raters_bring_scores_and_their_own_note() -> None:
     assert "not whether it is right" not in page
 
 
+def test_volumes_have_the_unit_of_the_images_and_plain_numbers() -> None:
+    case = Softness(
+        case_id="a",
+        softened_share=0.1,
+        volume_shift={"anterior": -14_960.4, "posterior": 0.46},
+        relative_volume_shift={"anterior": -0.04, "posterior": 0.01},
+    )
+    page = softening_page([case], title="t", volume_unit="mm²")
+    for words in ("mean shift, mm²", "−14,960<", "+0.5<"):
+        assert words in page
+
+
+def test_the_page_says_where_superpixels_are_worked_out() -> None:
+    pictures = {"p01": b"\x89PNG"}
+    assert "worked out around boundaries" in softening_page(
+        [measured(1)], title="t", pictures=pictures
+    )
+
+
 def test_undefined_numbers_are_dashes() -> None:
     cases = [
         Softness(

@@ -34,7 +34,7 @@ class Softness:
         softened_share: See `softened_share`.
         volume_shift: For each foreground class, mm³ (mm² of a flat image), see `volume_shifts`.
         relative_volume_shift: The same over the class's volume; NaN where the class is absent.
-        n_superpixels: Number of superpixels of the whole image; NaN without superpixels.
+        n_superpixels: Number of superpixels that were worked out; NaN without superpixels.
         achievable_accuracy: See `achievable_accuracy`; NaN without superpixels.
         boundary_recall: See `boundary_recall`; NaN without superpixels.
         brier: See `brier_to`; NaN where fewer than two people drew.
@@ -69,7 +69,8 @@ def measure_softness(  # noqa: PLR0913 - one case has that many parts
         soft_label: What it became.
         spacing: Millimetres along each spatial axis.
         classes: The classes of the label.
-        superpixels: Those of the whole image, where the rule uses superpixels.
+        superpixels: Those by which the label was softened, -1 far from boundaries, or those
+            of the whole image; None where the rule uses none.
         rater_labels: What everyone drew, the one whose label was softened included.
         case_id: Name of the case, for the result.
 
@@ -126,6 +127,10 @@ def volume_shifts(
 def achievable_accuracy(label: Label, superpixels: Superpixels) -> float:
     """Measure how much of a label is kept if every superpixel gets its commonest class.
 
+    Args:
+        label: The class index of every element.
+        superpixels: The superpixel index of every element; -1 keeps its class.
+
     Returns:
         The share of elements that keep their class: 1 where no superpixel crosses a boundary.
         NaN if there are no elements.
@@ -142,9 +147,11 @@ def achievable_accuracy(label: Label, superpixels: Superpixels) -> float:
     if label.size == 0:
         return math.nan
     n_classes = int(label.max()) + 1
-    joint = superpixels.ravel().astype(np.int64) * n_classes + label.ravel()
-    counts = np.bincount(joint, minlength=(int(superpixels.max()) + 1) * n_classes)
-    return float(counts.reshape(-1, n_classes).max(axis=1).sum() / label.size)
+    joint = (superpixels.ravel().astype(np.int64) + 1) * n_classes + label.ravel()
+    counts = np.bincount(joint, minlength=(int(superpixels.max()) + 2) * n_classes)
+    by_superpixel = counts.reshape(-1, n_classes)
+    n_kept = by_superpixel[0].sum() + by_superpixel[1:].max(axis=1).sum()
+    return float(n_kept / label.size)
 
 
 def boundary_recall(label: Label, superpixels: Superpixels) -> float:

@@ -120,7 +120,7 @@ def softening_figure(
         case: Image, grid and hard label.
         soft_label: Probability of each class, on the case's grid.
         classes: Names for the legend.
-        superpixels: What guided the softening.
+        superpixels: What guided the softening; -1 where there is none.
         raters_mean: Which share of several people gave each element each class.
         title: Printed above the panels.
 

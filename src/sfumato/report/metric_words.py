@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from sfumato.evaluation.scores import BAND_WIDTH_ELEMENTS
 
+AROUND_BOUNDARIES = (
+    "Superpixels are worked out around boundaries only, since what lies further away stays hard in"
+    " any case."
+)
 UNDEFINED = "–"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfumato.evaluation.softness import LEAST_PROBABILITY, Softness
 from sfumato.report.curves import distribution_plot
-from sfumato.report.metric_words import UNDEFINED, counted
+from sfumato.report.metric_words import AROUND_BOUNDARIES, UNDEFINED, counted
 from sfumato.report.page import Card, Cell, Picture, Report, Row, Section, Table, render_page
 
 N_EXAMPLES = 12
@@ -27,6 +27,7 @@ GLOSSARY = {
     "Softened": "Share of the elements that are not sure of their class.",
     "Volume shift": "The expected volume of a class (the sum of its probabilities) less the volume"
     " that was drawn, in mm³, or mm² of flat images, and as a share of the latter.",
+    "Superpixels": f"Number of superpixels of a case. {AROUND_BOUNDARIES}",
     "Achievable accuracy": "Share of the elements that keep their class if every superpixel gets"
     " its commonest one.",
     "Boundary recall": "Share of the annotated boundary with a superpixel's border no further than"
@@ -69,11 +70,12 @@ def example_ids(cases: Sequence[Softness], n_examples: int = N_EXAMPLES) -> list
     return [ranked[place].case_id for place in places.tolist()]
 
 
-def softening_page(
+def softening_page(  # noqa: PLR0913 - all that a page may hold
     cases: Sequence[Softness],
     *,
     title: str,
     pictures: Mapping[str, bytes] | None = None,
+    volume_unit: str = "mm³",
     settings: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
     provenance: Mapping[str, object] | None = None,
@@ -84,6 +86,7 @@ def softening_page(
         cases: What softening did to each label; at least one.
         title: The page's heading.
         pictures: The PNG of `softening_figure` by case; see `example_ids` for which to draw.
+        volume_unit: What volumes are counted in.
         settings: How labels were softened, possibly nested.
         notes: What else the reader has to bear in mind.
         provenance: How the page came about.
@@ -99,7 +102,7 @@ def softening_page(
         cards=[_card(column, cases) for column in columns],
         notes=[RATERS_NOTE if has_raters else NO_TRUTH_NOTE, *notes],
         sections=[
-            _classes_section(cases),
+            _classes_section(cases, volume_unit),
             _spread_section(cases),
             *_gallery(cases, pictures or {}),
             _cases_section(cases, columns),
@@ -152,7 +155,7 @@ def _card(column: _Column, cases: Sequence[Softness]) -> Card:
     )
 
 
-def _classes_section(cases: Sequence[Softness]) -> Section:
+def _classes_section(cases: Sequence[Softness], volume_unit: str) -> Section:
     rows: list[Row] = []
     for name in _names(cases):
         shifts = [case.volume_shift[name] for case in cases]
@@ -166,7 +169,7 @@ def _classes_section(cases: Sequence[Softness]) -> Section:
         " the boundary is curved, or one side was softened further than the other, a class grows or"
         " shrinks by that."
     )
-    columns = ["class", "mean shift, mm³ or mm²", "mean shift, %", "largest shift, %"]
+    columns = ["class", f"mean shift, {volume_unit}", "mean shift, %", "largest shift, %"]
     return Section(title="Expected volumes", text=text, table=Table(columns=columns, rows=rows))
 
 
@@ -204,6 +207,8 @@ def _gallery(cases: Sequence[Softness], pictures: Mapping[str, bytes]) -> list[S
     if not shown:
         return []
     text = "From the case that was softened most to the one that was softened least."
+    if any(math.isfinite(case.n_superpixels) for case in cases):
+        text += f" {AROUND_BOUNDARIES}"
     return [Section(title="Gallery", text=text, pictures=shown)]
 
 
@@ -252,7 +257,10 @@ def _percent(share: float, sign: str = "") -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+,.4g}".replace("-", "−") if math.isfinite(value) else UNDEFINED
+    if not math.isfinite(value):
+        return UNDEFINED
+    n_decimals = 0 if abs(value) >= 1000 else 1
+    return f"{value:+,.{n_decimals}f}".replace("-", "−")
 
 
 def _count(value: float) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from sfumato.evaluation.recommendation import Difference, Recommendation, best_places
 from sfumato.evaluation.sweep import TRUTH_FIGURES, Sweep
 from sfumato.report.heat_maps import heat_map
-from sfumato.report.metric_words import counted
+from sfumato.report.metric_words import AROUND_BOUNDARIES, counted
 from sfumato.report.page import Card, Cell, Picture, Report, Row, Section, Table, render_page
 from sfumato.report.sweep_words import (
     FIGURE_WORDS,
@@ -244,7 +244,7 @@ def _example_sections(examples: Sequence[SweepExample]) -> list[Section]:
         )
         for example in examples
     ]
-    text = "Held-out cases, softened as recommended."
+    text = f"Held-out cases, softened as recommended. {AROUND_BOUNDARIES}"
     return [Section(title="Examples", text=text, pictures=pictures)]
 
 

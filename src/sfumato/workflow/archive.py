@@ -13,16 +13,17 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from sfumato.arrays import Probability
+from sfumato.arrays import Probability, Superpixels
 from sfumato.cases.case import Case
 from sfumato.cases.dataset import CaseRecord, Dataset
 from sfumato.cases.record import Listing
 from sfumato.errors import CaseError, SfumatoError
 from sfumato.evaluation.softness import softened_share
 from sfumato.image.files import write_probability
+from sfumato.labels.band import compute_superpixels_near_boundaries
 from sfumato.labels.classes import ClassList
 from sfumato.labels.softeners import SofteningSettings, soften
-from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
+from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.storage import atomic_path
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.manifest import Entry, FileState, file_state, size_and_time
@@ -233,15 +234,30 @@ def _load(job: SofteningJob, record: CaseRecord) -> Case:
     return case
 
 
+def guiding_superpixels(
+    case: Case, softening: SofteningSettings, superpixels: SuperpixelSettings
+) -> Superpixels | None:
+    """Return the superpixels by which a case's label is softened; None by rules without any.
+
+    `superpixel_ensemble` draws many; these are in their middle.
+    """
+    if case.label is None or not softening.uses_superpixels:
+        return None
+    return compute_superpixels_near_boundaries(
+        case.image, case.label, case.geometry.spacing, superpixels
+    )
+
+
 def _draw(job: SofteningJob, case: Case, soft_label: Probability) -> None:
     # Only who draws waits for Matplotlib.
     from sfumato.report.figures import softening_figure
 
-    superpixels = None
-    if job.softening.uses_superpixels:
-        superpixels = compute_superpixels(case.image, case.geometry.spacing, job.superpixels)
     picture = softening_figure(
-        case, soft_label, job.classes, superpixels=superpixels, title=case.id
+        case,
+        soft_label,
+        job.classes,
+        superpixels=guiding_superpixels(case, job.softening, job.superpixels),
+        title=case.id,
     )
     with atomic_path(job.folder(case.id) / f"{case.id}.png") as temporary:
         temporary.write_bytes(picture)

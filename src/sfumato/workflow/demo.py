@@ -20,8 +20,9 @@ from sfumato.cases.dataset import Dataset
 from sfumato.errors import ConfigError
 from sfumato.image.files import read_probability, write_label, write_probability
 from sfumato.image.geometry import Geometry
+from sfumato.labels.band import compute_superpixels_near_boundaries
 from sfumato.labels.softeners import SofteningSettings, soften
-from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
+from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.metrics.calibration import boundary_band
 from sfumato.report.figures import softening_figure
 from sfumato.report.page import Cell, Picture, Section, Table
@@ -124,7 +125,9 @@ def soft_label_section(test: Dataset, folder: Path, superpixels: SuperpixelSetti
                     case,
                     soft_label,
                     test.classes,
-                    superpixels=compute_superpixels(case.image, case.geometry.spacing, superpixels),
+                    superpixels=compute_superpixels_near_boundaries(
+                        case.image, case.label, case.geometry.spacing, superpixels
+                    ),
                 )
                 pictures.append(
                     Picture(
@@ -137,7 +140,8 @@ def soft_label_section(test: Dataset, folder: Path, superpixels: SuperpixelSetti
         title="From hard labels to soft ones",
         text=(
             "The hard label is the most probable tissue. Where its boundary runs through a"
-            " superpixel, the label becomes a probability.\n\n"
+            " superpixel, the label becomes a probability. Superpixels are worked out"
+            " around boundaries only.\n\n"
             f"The table says how far each kind of label is from the true probabilities, within"
             f" {BAND_MM:g} mm of a boundary, on slices that trained nothing: the mean over pixels"
             " of the squared differences, summed over the tissues (0 is the truth itself)."

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from sfumato.arrays import Probability, Superpixels
+from sfumato.arrays import Probability
 from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import CaseError, SfumatoError
@@ -12,11 +12,10 @@ from sfumato.evaluation.softness import Softness, measure_softness, raters_mean
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.image.files import read_probability
 from sfumato.labels.classes import ClassList
-from sfumato.labels.superpixels import compute_superpixels
 from sfumato.report.figures import softening_figure
 from sfumato.report.softening_page import example_ids, softening_page
 from sfumato.storage import write_text
-from sfumato.workflow.archive import SofteningJob
+from sfumato.workflow.archive import SofteningJob, guiding_superpixels
 from sfumato.workflow.describing import SPACING_NOTE
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
@@ -43,7 +42,7 @@ def write_softening_report(
     Returns:
         The page; None if the folder holds no soft label that can be read.
     """
-    cases, failures, is_placed = [], [], True
+    cases, failures, is_placed, is_flat = [], [], True, False
     for case_id in track(dataset.case_ids, "Measuring soft labels", len(dataset)):
         try:
             case = dataset.load(case_id)
@@ -52,6 +51,7 @@ def write_softening_report(
             failures.append(Failure.of(case_id, error))
             continue
         is_placed = is_placed and case.geometry.is_placed
+        is_flat = len(case.geometry.shape) == 2
     if not cases:
         return None
     document = nan_to_null({"cases": [asdict(case) for case in cases]})
@@ -64,6 +64,7 @@ def write_softening_report(
             case_id: _draw(dataset.load(case_id), out, dataset.classes, config)
             for case_id in example_ids(cases)
         },
+        volume_unit="mm²" if is_flat else "mm³",
         settings=config.model_dump(exclude_none=True),
         notes=[
             *([] if is_placed else [SPACING_NOTE]),
@@ -100,7 +101,7 @@ def _measure(case: Case, out: Path, classes: ClassList, config: SofteningConfig)
         _read(case, out, classes, config),
         case.geometry.spacing,
         classes,
-        superpixels=_superpixels(case, config),
+        superpixels=guiding_superpixels(case, config.softening, config.superpixels),
         # A label that was made from all raters is not judged by them.
         rater_labels=() if config.softening.method == "raters" else case.rater_labels,
         case_id=case.id,
@@ -113,14 +114,7 @@ def _draw(case: Case, out: Path, classes: ClassList, config: SofteningConfig) ->
         case,
         _read(case, out, classes, config),
         classes,
-        superpixels=_superpixels(case, config),
+        superpixels=guiding_superpixels(case, config.softening, config.superpixels),
         raters_mean=raters_mean(case.rater_labels, len(classes)) if has_raters else None,
         title=case.id,
     )
-
-
-def _superpixels(case: Case, config: SofteningConfig) -> Superpixels | None:
-    """Return the superpixels of the whole image, where they guided the softening."""
-    if not config.softening.uses_superpixels:
-        return None
-    return compute_superpixels(case.image, case.geometry.spacing, config.superpixels)

@@ -17,11 +17,11 @@ from sfumato.evaluation.softness import raters_mean
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.evaluation.sweep import FIGURES, Candidate, PerCase, Sweep, soften_by
 from sfumato.labels.classes import ClassList
-from sfumato.labels.superpixels import compute_superpixels
 from sfumato.report.figures import softening_figure
 from sfumato.report.sweep_page import SweepExample, sweep_page
 from sfumato.report.sweep_words import reason, verdict
 from sfumato.storage import write_text
+from sfumato.workflow.archive import guiding_superpixels
 from sfumato.workflow.describing import SPACING_NOTE
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
@@ -147,7 +147,7 @@ def _draw(case: Case, classes: ClassList, candidate: Candidate) -> bytes:
         case,
         soften_by(candidate, case, len(classes)),
         classes,
-        superpixels=compute_superpixels(case.image, case.geometry.spacing, candidate.superpixels),
+        superpixels=guiding_superpixels(case, candidate.softening, candidate.superpixels),
         raters_mean=raters_mean(case.rater_labels, len(classes)) if has_raters else None,
         title=case.id,
     )
