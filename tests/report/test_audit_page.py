@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,17 @@ def test_a_case_without_a_boundary_cannot_be_drawn() -> None:
     superpixels = np.zeros(FLAT.shape, np.int32)
     with pytest.raises(CaseError, match="nothing to show"):
         audit_figure(case, audit_case(case, CLASSES, SETTINGS), CLASSES, superpixels)
+
+
+def test_one_annotation_that_stands_out_is_told_of_as_one() -> None:
+    case = block_case(FLAT)
+    worst = audit_case(case, CLASSES, SETTINGS)
+    moved = replace(case, label=np.roll(case.label, 5, axis=1))
+    usual = audit_case(moved, CLASSES, SETTINGS)
+    assert worst.score > usual.score
+    others = [replace(usual, id=f"p{i:02}") for i in range(2, 13)]
+    page = audit_page([worst, *others], title="Audit", pictures={})
+    assert "1 annotation of 12 stands out: its image supports it less than usual." in page
 
 
 def test_the_page_lists_all_cases_and_shows_nothing_unescaped() -> None:

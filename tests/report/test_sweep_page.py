@@ -70,8 +70,10 @@ def test_without_raters_the_page_says_that_this_is_no_proof() -> None:
 def test_without_held_out_cases_nothing_is_claimed() -> None:
     sweep = sweep_of(has_raters=True, is_held_out=False)
     found = recommend(sweep)
-    assert "better" not in headline(sweep, found)
+    assert headline(sweep, found).endswith("No held-out case confirms it.")
     assert "nothing confirms" in verdict(found)
     page = sweep_page(sweep, found, title="t")
     assert "none could be held out" in page
+    assert "On held-out cases" not in page
+    assert page.count("recommended setting, 20 cases that chose it") == 4
     assert ">nan" not in page.lower()

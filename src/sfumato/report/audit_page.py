@@ -86,10 +86,14 @@ def _headline(audits: Sequence[CaseAudit], is_outlier: Sequence[bool]) -> str:
             f"No annotation stands out among {counted(len(ranked), 'case')};"
             f" {ranked[0].id} is supported least by its image."
         )
-    verb = "stands" if n_outliers == 1 else "stand"
+    if n_outliers == 1:
+        return (
+            f"1 annotation of {len(ranked)} stands out: its image supports it less than usual. Look"
+            " at it first."
+        )
     return (
-        f"{counted(n_outliers, 'annotation')} of {len(ranked)} {verb} out: their images support"
-        " them less than usual. Look at them first."
+        f"{n_outliers} annotations of {len(ranked)} stand out: their images support them less than"
+        " usual. Look at them first."
     )
 
 

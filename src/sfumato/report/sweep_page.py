@@ -89,11 +89,11 @@ def sweep_page(
     report = Report(
         title=title,
         headline=headline(sweep, found),
-        cards=_cards(found),
+        cards=_cards(sweep, found),
         notes=[*_own_notes(sweep, found), *notes],
         sections=[
             _recommendation_section(sweep, found),
-            _held_out_section(sweep, found),
+            *([_held_out_section(sweep, found)] if sweep.is_held_out.any() else []),
             _heat_section(sweep, found),
             *_example_sections(examples),
             _candidates_section(sweep, found),
@@ -104,19 +104,23 @@ def sweep_page(
     return render_page(report)
 
 
-def _cards(found: Recommendation) -> list[Card]:
+def _cards(sweep: Sweep, found: Recommendation) -> list[Card]:
     figures = ["brier"] if found.differences else ["accuracy_gain", "achievable_accuracy"]
     figures += ["boundary_recall", "softened_share", "volume_shift"]
     cards = []
     for figure in figures[:4]:
         estimate = found.estimates["superpixel"][figure]
         interval = interval_text(figure, estimate)
+        mean, cases = estimate.mean, counted(estimate.n_cases, "held-out case")
+        if estimate.n_cases == 0:
+            mean = float(sweep.chosen_by(figure)[found.chosen])
+            cases = f"{counted(int((~sweep.is_held_out).sum()), 'case')} that chose it"
         cards.append(
             Card(
                 label=FIGURE_WORDS[figure].name,
-                value=figure_number(figure, estimate.mean),
+                value=figure_number(figure, mean),
                 detail=f"95 % interval {interval}" if interval else "",
-                meaning=f"recommended setting, {counted(estimate.n_cases, 'held-out case')}",
+                meaning=f"recommended setting, {cases}",
             )
         )
     return cards

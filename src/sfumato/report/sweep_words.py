@@ -157,9 +157,10 @@ def edge_words(sweep: Sweep, found: Recommendation) -> str:
     names = [f"{name.removesuffix('_mm')}" for name in edges(sweep, found)]
     if not names:
         return ""
+    verb = "is" if len(names) == 1 else "are"
     return (
-        f"The recommended {_listed(names)} is at the edge of what was tried; a value beyond may do"
-        " better."
+        f"The recommended {_listed(names)} {verb} at the edge of what was tried; a value beyond may"
+        " do better."
     )
 
 
@@ -174,6 +175,8 @@ def headline(sweep: Sweep, found: Recommendation) -> str:
     by_verdict: dict[str, list[str]] = {}
     for method, by_figure in found.differences.items():
         by_verdict.setdefault(by_figure["brier"].verdict, []).append(METHOD_WORDS[method])
+    if list(by_verdict) == ["unknown"]:
+        return f"Recommended: {words}. No held-out case confirms it."
     sentences = {
         "better": "better than {}",
         "no clear difference": "not clearly different from {}",
