@@ -184,6 +184,18 @@ def test_only_what_changed_is_done_again(
     assert all(again[name] != after[name] for name in again)
 
 
+def test_settings_that_a_rule_does_not_look_at_change_nothing(
+    sfumato: Callable, small_flat: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "soft"
+    command = ("soften", small_flat, "--out", out, "--no-pictures", "--resume", "--method=distance")
+    assert sfumato(*command).code == 0
+    assert sfumato(*command, "--set=superpixels.size_mm=6").code == 0
+    assert len(cases_of(out)) == 3
+    assert sfumato(*command, "--set=softening.scale_mm=2").code == 0
+    assert len(cases_of(out)) == 6
+
+
 def test_cases_that_are_added_do_not_change_what_was_chosen(
     sfumato: Callable, flat_data: Path, small_flat: Path, tmp_path: Path
 ) -> None:

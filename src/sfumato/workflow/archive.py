@@ -67,9 +67,17 @@ class SofteningJob:
             self.classes.names,
             self.classes.values,
             self.softening.model_dump(mode="json"),
-            self.superpixels.model_dump(mode="json"),
+            self.superpixels.model_dump(mode="json", include=self._superpixel_settings),
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    @property
+    def _superpixel_settings(self) -> set[str] | None:
+        """Name the settings of superpixels that the rule looks at; None for all."""
+        if self.softening.uses_superpixels:
+            return None
+        # By which `geodesic` scales intensities as superpixels do.
+        return {"is_photo"}
 
     def folder(self, case_id: str) -> Path:
         """Return where the files of a case are.
