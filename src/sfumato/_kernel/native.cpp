@@ -148,6 +148,22 @@ std::int64_t compute_superpixels(const Image& image, const Superpixels& settings
                    superpixels.data(), team);
 }
 
+std::int64_t compute_superpixels_near_boundaries(const Image& image, const Superpixels& settings,
+                                                 const Input<std::uint8_t, 3>& label,
+                                                 const Output<std::int32_t, 3>& superpixels,
+                                                 int n_threads) {
+    const ImageView values = view(image, settings);
+    check(image, settings);
+    require(have_same_space(image, superpixels) && have_same_space(image, label),
+            "label and superpixels must have the image's shape");
+    const Grid grid = grid_of(image, settings);
+    check_shifts(grid, settings);
+    const nb::gil_scoped_release release;
+    Team team(n_threads);
+    return segment(grid, values, settings, cells_near_boundary(grid, label.data(), team), nullptr,
+                   superpixels.data(), team);
+}
+
 // Boxes of 2×2×2 cells that hold one of the given cells: distances are best found in larger boxes than
 // superpixels are.
 std::vector<Box> boxes_with(const Grid& grid, const std::vector<std::int64_t>& cells) {
@@ -290,6 +306,9 @@ NB_MODULE(native, module) {
              nb::arg("n_iterations"), nb::arg("shifts").none());
     module.def("compute_superpixels", &compute_superpixels, nb::arg("image").noconvert(),
                nb::arg("settings"), nb::arg("where").noconvert().none(),
+               nb::arg("superpixels").noconvert(), nb::arg("n_threads"));
+    module.def("compute_superpixels_near_boundaries", &compute_superpixels_near_boundaries,
+               nb::arg("image").noconvert(), nb::arg("settings"), nb::arg("label").noconvert(),
                nb::arg("superpixels").noconvert(), nb::arg("n_threads"));
     module.def("soften_image_label", &soften_image_label, nb::arg("image").noconvert(),
                nb::arg("settings"), nb::arg("label").noconvert(), nb::arg("spacing"),

@@ -32,6 +32,15 @@ def compute_superpixels(
 ) -> int:
     """Fill in `superpixels` and return their number; -1 if the image is not finite."""
 
+def compute_superpixels_near_boundaries(
+    image: np.ndarray[Any, Any],
+    settings: Superpixels,
+    label: np.ndarray[Any, Any],
+    superpixels: np.ndarray[Any, Any],
+    n_threads: int,
+) -> int:
+    """Fill in `superpixels`, which holds -1, near boundaries; -1 if the image is not finite."""
+
 def soften_image_label(
     image: np.ndarray[Any, Any],
     settings: Superpixels,

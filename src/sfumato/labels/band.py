@@ -1,24 +1,10 @@
 """The superpixels that softening looks at: those around the boundaries of a label."""
 
 import numpy as np
-from jaxtyping import Bool
-from scipy.ndimage import maximum_filter
 
 from sfumato._kernel import native
 from sfumato.arrays import Label, RawImage, Spacing, Superpixels
-from sfumato.labels.spacing import check_spacing
-from sfumato.labels.superpixels import (
-    SuperpixelSettings,
-    check_finite,
-    count_cells,
-    in_three_axes,
-    seed,
-)
-
-Cells = Bool[np.ndarray, "*cells"]
-"""True in some cells of the grid of seeds."""
-BAND = 3
-"""Superpixels are worked out in cells so close to one with a boundary; the compiled core agrees."""
+from sfumato.labels.superpixels import SuperpixelSettings, check_finite, in_three_axes, seed
 
 
 def compute_superpixels_near_boundaries(
@@ -51,34 +37,14 @@ def compute_superpixels_near_boundaries(
         >>> compute_superpixels_near_boundaries(image, label, (1.0,), settings)
         array([ 0,  0,  1,  1,  2,  2,  3,  3, -1, -1, -1, -1], dtype=int32)
     """
-    shape = label.shape
-    check_spacing(spacing, label.ndim)
-    n_cells = count_cells(shape, spacing, settings)
-    cell_of = [
-        np.repeat(np.arange(m), np.diff(np.arange(m + 1) * n // m))
-        for n, m in zip(shape, n_cells, strict=True)
-    ]
-    has_seed = _cells_near_boundaries(label, cell_of, n_cells)
-    superpixels = np.full(shape, -1, np.int32)
-    if not has_seed.any():
-        return superpixels
-    seeded = seed(image, spacing, settings, has_seed=has_seed)
-    where = np.ascontiguousarray(has_seed[np.ix_(*cell_of)])
-    n_superpixels = native.compute_superpixels(
-        seeded.image, seeded.settings, in_three_axes(where).view(np.uint8),
-        in_three_axes(superpixels), 1,
-    )  # fmt: skip
+    seeded = seed(image, spacing, settings)
+    superpixels = np.full(label.shape, -1, np.int32)
+    n_superpixels = native.compute_superpixels_near_boundaries(
+        seeded.image,
+        seeded.settings,
+        in_three_axes(np.ascontiguousarray(label)),
+        in_three_axes(superpixels),
+        1,
+    )
     check_finite(n_superpixels)
     return superpixels
-
-
-def _cells_near_boundaries(label: Label, cell_of: list[np.ndarray], n_cells: list[int]) -> Cells:
-    """Mark the cells within `BAND` cells of one that has a face between two classes."""
-    has_boundary = np.zeros(n_cells, bool)
-    for axis in range(label.ndim):
-        along = np.moveaxis(label, axis, 0)
-        first, *others = np.nonzero(along[1:] != along[:-1])
-        for side in (first, first + 1):
-            place = [*others[:axis], side, *others[axis:]]
-            has_boundary[tuple(c[p] for c, p in zip(cell_of, place, strict=True))] = True
-    return np.asarray(maximum_filter(has_boundary, size=2 * BAND + 1))

@@ -5,7 +5,7 @@ from math import floor, gcd, isfinite, prod
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int16
+from jaxtyping import Int16
 from pydantic import Field
 
 from sfumato._kernel import native
@@ -28,8 +28,6 @@ SEED_JITTER = 0.25
 """How far seeds are moved at most where superpixels are drawn at random, in superpixel edges."""
 SIZE_JITTER = 0.25
 """By which share `jitter_size` makes superpixels larger or smaller at most."""
-OUT_OF_REACH = 1e6
-"""So many elements away along each axis a seed is nearest to nothing."""
 Levels = Int16[np.ndarray, "channel *space"]
 """Intensities as superpixels are told apart by: whole levels from 0 to `N_LEVELS` - 1."""
 
@@ -197,7 +195,6 @@ def seed(
     rng: np.random.Generator | None = None,
     *,
     is_scaled: bool = False,
-    has_seed: Bool[np.ndarray, "*cells"] | None = None,
 ) -> Seeded:
     """Lay the grid of seeds over an image.
 
@@ -207,7 +204,6 @@ def seed(
         settings: How large and how regular superpixels are.
         rng: Moves every seed at random; None leaves seeds where they are.
         is_scaled: Whether the image is (a piece of) what `scale_to_levels` returned.
-        has_seed: Which cells of the grid have a seed; None gives every cell one.
 
     Raises:
         InputError: If spacing does not fit the image, the image is empty or holds NaN or infinity
@@ -218,11 +214,10 @@ def seed(
     check_spacing(spacing, len(shape))
     _check_not_empty(image)
     size_mm = settings.size_mm or default_size_mm(spacing)
-    n_cells = count_cells(shape, spacing, settings)
-    shifts = None if rng is None else _random_shifts(shape, n_cells, rng)
-    if has_seed is not None:
-        shifts = np.zeros((prod(n_cells), 3), np.float32) if shifts is None else shifts
-        shifts[~has_seed.ravel()] = OUT_OF_REACH
+    n_cells = [
+        min(n, max(1, floor(n * step_mm / size_mm + 0.5)))
+        for n, step_mm in zip(shape, spacing, strict=True)
+    ]
     if is_scaled:
         gain = tuple(float(channel.min() < channel.max()) for channel in image)
         scale = _Scale((0.0,) * len(image), gain, any(gain))
@@ -237,7 +232,7 @@ def seed(
         n_cells=[1] * n_missing + n_cells,
         weights=[1.0] * n_missing + weights,
         n_iterations=settings.n_iterations,
-        shifts=shifts,
+        shifts=None if rng is None else _random_shifts(shape, n_cells, rng),
     )
     volume = image.reshape(len(image), *[1] * n_missing, *shape)
     return Seeded(
@@ -245,17 +240,6 @@ def seed(
         settings=core_settings,
         has_contrast=scale.has_contrast,
     )
-
-
-def count_cells(
-    shape: tuple[int, ...], spacing: Spacing, settings: SuperpixelSettings
-) -> list[int]:
-    """Count the cells of the grid of seeds along each axis."""
-    size_mm = settings.size_mm or default_size_mm(spacing)
-    return [
-        min(n, max(1, floor(n * step_mm / size_mm + 0.5)))
-        for n, step_mm in zip(shape, spacing, strict=True)
-    ]
 
 
 def in_three_axes(array: np.ndarray) -> np.ndarray:
