@@ -3,7 +3,8 @@
     python benchmarks/softening.py                 # all work; about half an hour
     python benchmarks/softening.py "slice 512"     # work whose name holds one of these words
 
-Needs scikit-image and SciPy; with `pip install fast-slic` that is compared too. Every time is
+Needs scikit-image and SciPy; with fast-slic (`pip install "cython<3.1"
+setuptools`, then `pip install --no-build-isolation fast-slic`) that is compared too. Every time is
 the median of `--repeats` runs, arrays ready; peers have as many superpixels and the same
 compactness. Quality is measured on the same superpixels: achievable segmentation accuracy
 (ASA), undersegmentation error (UE) and boundary recall within one element (BR).
