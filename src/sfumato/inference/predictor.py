@@ -90,7 +90,10 @@ class Predictor:
                 " give it the same channels in the same order"
             )
         if image.ndim - 1 != n_axes:
-            raise ModelError(f"the image is {image.ndim - 1}-D, but the model is {n_axes}-D")
+            raise ModelError(
+                f"the image is {image.ndim - 1}-D, but the model is {n_axes}-D;"
+                f" use a model that was trained on {image.ndim - 1}-D images"
+            )
         if image.shape[1:] != geometry.shape:
             raise InputError(
                 f"the image has shape {image.shape[1:]}, but its geometry says {geometry.shape}"
