@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sfumato.inference.predictor import Predictor
     from sfumato.inference.probability import ProbabilityMap
     from sfumato.labels.distance import signed_distance
+    from sfumato.labels.soft_label_file import SoftLabel, read_soft_label, write_soft_label
     from sfumato.labels.softening import soften_image_label, soften_label, uncertain_region
     from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
     from sfumato.model.trained import TrainedModel
@@ -51,12 +52,14 @@ _HOMES = {
     "RunConfig": "workflow.run_config",
     "RunRequest": "workflow.run",
     "SfumatoError": "errors",
+    "SoftLabel": "labels.soft_label_file",
     "SuperpixelSettings": "labels.superpixels",
     "TrainedModel": "model.trained",
     "compute_superpixels": "labels.superpixels",
     "read_class_names": "image.probabilities",
     "read_image": "image.files",
     "read_probability": "image.probabilities",
+    "read_soft_label": "labels.soft_label_file",
     "score_case": "evaluation.scores",
     "signed_distance": "labels.distance",
     "soften_image_label": "labels.softening",
@@ -65,6 +68,7 @@ _HOMES = {
     "uncertain_region": "labels.softening",
     "write_label": "image.files",
     "write_probability": "image.probabilities",
+    "write_soft_label": "labels.soft_label_file",
 }
 
 __all__ = [
@@ -76,6 +80,7 @@ __all__ = [
     "RunConfig",
     "RunRequest",
     "SfumatoError",
+    "SoftLabel",
     "SuperpixelSettings",
     "TrainedModel",
     "__version__",
@@ -83,6 +88,7 @@ __all__ = [
     "read_class_names",
     "read_image",
     "read_probability",
+    "read_soft_label",
     "score_case",
     "signed_distance",
     "soften_image_label",
@@ -91,6 +97,7 @@ __all__ = [
     "uncertain_region",
     "write_label",
     "write_probability",
+    "write_soft_label",
 ]
 
 

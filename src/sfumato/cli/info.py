@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 def info(
     path: Annotated[
-        Path, typer.Argument(help="An image, a DICOM folder, a data set, a trained model or a run.")
+        Path,
+        typer.Argument(
+            help="An image, a DICOM folder, a soft label (.sfsl), a data set, a trained model or a"
+            " run."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:

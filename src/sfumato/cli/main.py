@@ -9,6 +9,7 @@ import typer
 
 from sfumato.cli.audit import audit
 from sfumato.cli.compare import ListOptions, compare
+from sfumato.cli.convert import convert
 from sfumato.cli.demo import demo
 from sfumato.cli.evaluate import evaluate
 from sfumato.cli.exit_codes import INTERRUPTED, OUR_ERROR, USERS_ERROR
@@ -35,7 +36,7 @@ app = typer.Typer(
     [bold]Own data:[/]    sfumato train my_data --out run --time 20min
                  sfumato segment run new_images --out segmentations""",
 )
-for command in (demo, info, soften, sweep, audit, train, segment, evaluate):
+for command in (demo, info, soften, sweep, audit, train, segment, evaluate, convert):
     app.command(no_args_is_help=command is not demo)(command)
 app.command(no_args_is_help=True, cls=ListOptions)(compare)
 

@@ -48,6 +48,14 @@ def soften(
         bool,
         typer.Option("--no-pictures", help="Draw no pictures: two to seven times as fast."),
     ] = False,
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact",
+            help="Write small files (.sfsl) instead of NIfTI; sfumato convert turns one into"
+            " the other.",
+        ),
+    ] = False,
     report: Annotated[
         bool,
         typer.Option(
@@ -68,7 +76,7 @@ def soften(
     killed, the same command with --resume goes on.
 
     [dim]sfumato soften my_data --out soft --set superpixels.size_mm=4[/]
-    [dim]sfumato soften archive --out soft --no-pictures --workers 16 --resume[/]
+    [dim]sfumato soften archive --out soft --compact --no-pictures --workers 16 --resume[/]
     """
     from sfumato.config import load_config
     from sfumato.workflow.softening import SofteningConfig, SofteningRequest
@@ -83,6 +91,7 @@ def soften(
         n_workers=workers,
         ray=ray,
         has_pictures=not no_pictures,
+        is_compact=compact,
         is_resumed=resume,
         is_overwritten=overwrite,
     )

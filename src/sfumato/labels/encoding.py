@@ -107,6 +107,16 @@ def decode_soft_label(
     return _soften_part(encoded, wanted)
 
 
+def shape_of_encoded(data: bytes | bytearray | memoryview) -> tuple[int, ...]:
+    """Return the spatial shape of an encoded soft label, of which only the header is read.
+
+    Raises:
+        InputError: If the header is damaged or of no soft label.
+    """
+    header, _ = Header.read(memoryview(data))
+    return header.shape
+
+
 class _Encoded:
     """An encoded soft label whose blocks are decoded when they are first needed."""
 

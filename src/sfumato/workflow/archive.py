@@ -22,6 +22,7 @@ from sfumato.evaluation.softness import softened_share
 from sfumato.image.files import write_probability
 from sfumato.labels.band import compute_superpixels_near_boundaries
 from sfumato.labels.classes import ClassList
+from sfumato.labels.soft_label_file import SUFFIX, write_soft_label
 from sfumato.labels.softeners import SofteningSettings, soften
 from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.storage import atomic_path
@@ -47,6 +48,7 @@ class SofteningJob:
         model_case: The case that has so many, for messages.
         has_pictures: Whether a picture of each case is drawn.
         is_sharded: Whether cases are spread over 256 folders.
+        is_compact: Whether soft labels are encoded, instead of written as NIfTI.
     """
 
     out: Path
@@ -57,6 +59,7 @@ class SofteningJob:
     model_case: str = ""
     has_pictures: bool = True
     is_sharded: bool = False
+    is_compact: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -90,8 +93,9 @@ class SofteningJob:
         return self.out / hashlib.sha256(case_id.encode()).hexdigest()[:2]
 
     def outputs(self, case_id: str) -> list[Path]:
-        """Return the files that are written for a case."""
-        endings = [".nii.gz", ".json", *([".png"] if self.has_pictures else [])]
+        """Return the files that are written for a case, the soft label first."""
+        endings = [SUFFIX] if self.is_compact else [".nii.gz", ".json"]
+        endings += [".png"] if self.has_pictures else []
         return [self.folder(case_id) / f"{case_id}{ending}" for ending in endings]
 
     def is_done(self, record: CaseRecord, known: Entry | None) -> bool:
@@ -203,8 +207,8 @@ def _soften(job: SofteningJob, record: CaseRecord, seconds: dict[str, float]) ->
         case = _load(job, record)
     if case.label is None:
         raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
-    label_path, names_path, *_ = job.outputs(case.id)
-    if names_path == job.out / REPORT_NAME:
+    label_path = job.outputs(case.id)[0]
+    if job.out / REPORT_NAME in job.outputs(case.id):
         raise CaseError(
             case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
         )
@@ -220,7 +224,11 @@ def _soften(job: SofteningJob, record: CaseRecord, seconds: dict[str, float]) ->
         )
         share = softened_share(soft_label)
     with _timed(seconds, "write"):
-        write_probability(label_path, soft_label, case.geometry, job.classes.names)
+        if job.is_compact:
+            scale_mm = job.softening.scale_mm
+            write_soft_label(label_path, soft_label, case.geometry, job.classes.names, scale_mm)
+        else:
+            write_probability(label_path, soft_label, case.geometry, job.classes.names)
     if job.has_pictures:
         with _timed(seconds, "draw"):
             _draw(job, case, soft_label)

@@ -10,9 +10,11 @@ import numpy as np
 
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import ModelError, SfumatoError
+from sfumato.evaluation.softness import softened_share
 from sfumato.image.files import file_suffix, read_image
 from sfumato.image.geometry import Geometry
 from sfumato.image.names import IMAGE_SUFFIXES
+from sfumato.labels.soft_label_file import SUFFIX, read_soft_label
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.tracking import Track, silently
 
@@ -32,7 +34,7 @@ def describe(path: Path, track: Track = silently) -> Facts:
     """Find out what stands at a path and say what matters of it.
 
     Args:
-        path: An image, a DICOM folder, a data set, a trained model or a run.
+        path: An image, a DICOM folder, a soft label, a data set, a trained model or a run.
         track: Told how far the reading of a data set is.
 
     Raises:
@@ -46,6 +48,8 @@ def describe(path: Path, track: Track = silently) -> Facts:
             f"{path}: the run has no model yet; sfumato train --resume finishes it, and"
             f" {path / 'best_model'} may hold the best so far"
         )
+    if path.is_file() and path.suffix.lower() == SUFFIX:
+        return _describe_soft_label(path)
     if path.is_file() and file_suffix(path) in IMAGE_SUFFIXES:
         return _describe_image(path)
     dataset = Dataset.open(path)
@@ -77,6 +81,19 @@ def _describe_image(path: Path) -> Facts:
     if not geometry.is_placed:
         facts["note"] = SPACING_NOTE
     return facts
+
+
+def _describe_soft_label(path: Path) -> Facts:
+    label = read_soft_label(path)
+    return {
+        "kind": "soft label",
+        "path": str(path),
+        "shape": list(label.geometry.shape),
+        "spacing_mm": [round(s, 6) for s in label.geometry.spacing],
+        "classes": {name: index for index, name in enumerate(label.class_names)},
+        "softened_share": round(softened_share(label.probability), 6),
+        "bytes": path.stat().st_size,
+    }
 
 
 def _describe_dataset(dataset: Dataset, track: Track) -> Facts:

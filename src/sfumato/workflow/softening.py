@@ -53,6 +53,7 @@ class SofteningRequest:
         n_workers: How many processes work side by side; None takes one a core.
         ray: Address of a Ray cluster that does the work instead; "auto" finds it.
         has_pictures: Whether a picture of each case is drawn.
+        is_compact: Whether soft labels are encoded, instead of written as NIfTI.
         is_resumed: Whether to go on with what stands in the folder.
         is_overwritten: Whether a folder that exists may be emptied.
     """
@@ -60,6 +61,7 @@ class SofteningRequest:
     n_workers: int | None = None
     ray: str | None = None
     has_pictures: bool = True
+    is_compact: bool = False
     is_resumed: bool = False
     is_overwritten: bool = False
 
@@ -152,9 +154,9 @@ def soften_cases(
     """Write the soft label and a picture of every case of a data set.
 
     `case.nii.gz` holds the probability of each class, classes last, on the label's own
-    grid; `case.png` shows image, superpixels, hard and soft label. More than `FLAT_CASES` cases
-    are spread over 256 folders. A bad case does not stop the others, nor does a process that
-    dies.
+    grid (`case.sfsl` the same in far fewer bytes, if that is wanted); `case.png` shows image,
+    superpixels, hard and soft label. More than `FLAT_CASES` cases are spread over 256 folders. A
+    bad case does not stop the others, nor does a process that dies.
 
     Cases that the folder's manifest knows are left as they are, unless their files, the
     settings or sfumato's version changed. What is written does not depend on where and in
@@ -226,6 +228,7 @@ def _make_job(
         n_channels=None if model_case is None else len(model_case.image),
         model_case="" if model_case is None else model_case.id,
         has_pictures=request.has_pictures,
+        is_compact=request.is_compact,
         is_sharded=begun["is_sharded"],
     )
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 from sfumato.arrays import Probability
@@ -12,6 +13,7 @@ from sfumato.evaluation.softness import Softness, measure_softness, raters_mean
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.image.files import read_probability
 from sfumato.labels.classes import ClassList
+from sfumato.labels.soft_label_file import SUFFIX, read_soft_label
 from sfumato.report.figures import softening_figure
 from sfumato.report.softening_page import example_ids, softening_page
 from sfumato.storage import write_text
@@ -36,7 +38,7 @@ def write_softening_report(
     Args:
         dataset: The cases whose labels were softened.
         config: How that was done.
-        out: The folder that holds `case.nii.gz` for each case.
+        out: The folder that holds `case.nii.gz` or `case.sfsl` for each case.
         track: Told how far the job is.
 
     Returns:
@@ -82,12 +84,17 @@ def _read(case: Case, out: Path, classes: ClassList, config: SofteningConfig) ->
     )
     # Whether cases are spread over folders depends on how many there were at the beginning.
     places = [
-        replace(job, is_sharded=is_sharded).outputs(case.id)[0] for is_sharded in (False, True)
+        replace(job, is_sharded=is_sharded, is_compact=is_compact).outputs(case.id)[0]
+        for is_sharded, is_compact in product((False, True), repeat=2)
     ]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise CaseError(case.id, f"{places[0]}: there is no such soft label")
-    soft_label, geometry = read_probability(path)
+    if path.suffix == SUFFIX:
+        found = read_soft_label(path)
+        soft_label, geometry = found.probability, found.geometry
+    else:
+        soft_label, geometry = read_probability(path)
     if difference := case.geometry.difference(geometry):
         raise CaseError(case.id, f"{path}: the soft label is not on the image's grid: {difference}")
     return soft_label
