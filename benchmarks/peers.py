@@ -85,8 +85,9 @@ def make_job(dataset: Dataset, split: Split, who: str, chosen: argparse.Namespac
     )
 
 
-def run_job(job: Job, data: Path, env: Path | None) -> dict[str, Any]:
+def run_job(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
     """Train, segment and score, and return the row of results."""
+    env: Path | None = chosen.env
     job.out.mkdir(parents=True, exist_ok=True)
     described = job.out / "job.json"
     write_text(described, json.dumps(asdict(job), default=str, indent=2))
@@ -94,12 +95,12 @@ def run_job(job: Job, data: Path, env: Path | None) -> dict[str, Any]:
     if not is_ours and env is None:
         sys.exit(f"{job.who} needs --env; make it with: python benchmarks/peers.py setup --env DIR")
     python = sys.executable if is_ours or env is None else str(python_in(env))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads)}
     load = os.getloadavg()[0]
     with (job.out / "log.txt").open("a") as log:
         command = [python, str(HERE / WORKERS[job.who]), str(described)]
         subprocess.run(command, check=True, stdout=log, stderr=log, env=environment)
-        command = [sys.executable, "-m", "sfumato", "evaluate", str(data)]
+        command = [sys.executable, "-m", "sfumato", "evaluate", str(chosen.data)]
         command += [str(job.out / "segmentations"), "--out", str(job.out / "evaluation")]
         subprocess.run([*command, "--overwrite"], check=True, stdout=log, stderr=log)
     metrics = json.loads((job.out / "evaluation" / "metrics.json").read_text("utf-8"))
@@ -109,7 +110,7 @@ def run_job(job: Job, data: Path, env: Path | None) -> dict[str, Any]:
         "seed": job.seed,
         **notes(job.out),
         "load_before": load,
-        "cores": os.cpu_count(),
+        "threads": chosen.threads,
         "test_cases": metrics["n_cases"],
         "summary": metrics["summary"],
     }
@@ -151,7 +152,7 @@ def run_all(chosen: argparse.Namespace) -> None:
             single = argparse.Namespace(**{**vars(chosen), "minutes": minutes})
             job = make_job(dataset, split, who, single)
             print(f"{job.out.name} ...", file=sys.stderr, flush=True)
-            rows.append(run_job(job, chosen.data, chosen.env))
+            rows.append(run_job(job, chosen))
             write_text(results, "".join(json.dumps(row) + "\n" for row in rows))
     print(table(rows))
 
@@ -169,6 +170,7 @@ def main() -> None:
     run.add_argument("--who", choices=WORKERS, nargs="+", default=["sfumato", "monai", "nnunet"])
     run.add_argument("--minutes", type=float, nargs="+", default=[10.0, 30.0, 60.0])
     run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     if chosen.command == "setup":
         set_up(chosen.env)
