@@ -7,8 +7,8 @@ DATA is a folder that `sfumato info` understands, of NIfTI volumes with one chan
 of 1 mm, such as hippocampus (MSD Task04). `setup` makes a virtual environment for the others, with
 the versions in peers.txt; it takes a few minutes and 2 GB. `run` trains every tool for every
 number of minutes, one after the other, so the machine must have nothing else to do; it takes the
-sum of the minutes of all tools, and about two minutes more a training for preparing, segmenting and
-scoring. With three tools and 10, 30 and 60 minutes that is five and a half hours.
+sum of the minutes of all tools, and two to five minutes more a training for preparing, segmenting
+and scoring. With all four and 10, 30 and 60 minutes that is about seven hours.
 
 Each number of minutes is a training of its own, with a schedule that ends with the time. It counts
 training alone, by the wall clock; preparing cases and segmenting are noted apart. All train on the
@@ -167,7 +167,7 @@ def main() -> None:
     run.add_argument("data", type=Path)
     run.add_argument("--out", type=Path, required=True)
     run.add_argument("--env", type=Path, help="what setup made")
-    run.add_argument("--who", choices=WORKERS, nargs="+", default=["sfumato", "monai", "nnunet"])
+    run.add_argument("--who", choices=WORKERS, nargs="+", default=list(WORKERS))
     run.add_argument("--minutes", type=float, nargs="+", default=[10.0, 30.0, 60.0])
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--threads", type=int, default=os.cpu_count() or 1)

@@ -62,13 +62,15 @@ def read_job(path: Path) -> Job:
     for name in ("data", "shared", "out"):
         content[name] = Path(content[name])
     for name in ("train", "test"):
-        content[name] = tuple(_case(**case) for case in content[name])
+        content[name] = tuple(_case(case) for case in content[name])
     content["class_names"] = tuple(content["class_names"])
     return Job(**content)
 
 
-def _case(id: str, image: str, label: str | None) -> JobCase:  # noqa: A002
-    return JobCase(id=id, image=Path(image), label=None if label is None else Path(label))
+def _case(files: dict[str, str | None]) -> JobCase:
+    name, image, label = files["id"], files["image"], files["label"]
+    assert name is not None and image is not None
+    return JobCase(id=name, image=Path(image), label=None if label is None else Path(label))
 
 
 def note(job: Job, **numbers: Any) -> None:

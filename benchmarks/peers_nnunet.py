@@ -35,7 +35,7 @@ from peers_job import Job, bfloat16_is_fast, note, read_job, write_prediction
 
 CONFIGURATION = "3d_fullres"
 DATASET = "Dataset001_Peers"
-EPOCHS = 25
+EPOCHS = 20
 FIRST_STEPS = 4
 CPU = torch.device("cpu")
 
