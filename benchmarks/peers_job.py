@@ -67,10 +67,9 @@ def read_job(path: Path) -> Job:
     return Job(**content)
 
 
-def _case(files: dict[str, str | None]) -> JobCase:
-    name, image, label = files["id"], files["image"], files["label"]
-    assert name is not None and image is not None
-    return JobCase(id=name, image=Path(image), label=None if label is None else Path(label))
+def _case(files: dict[str, Any]) -> JobCase:
+    label = None if files["label"] is None else Path(files["label"])
+    return JobCase(id=files["id"], image=Path(files["image"]), label=label)
 
 
 def note(job: Job, **numbers: Any) -> None:
