@@ -218,7 +218,7 @@ class World:
         if self.size == 1:
             return network
         with lost_processes():
-            return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+            return nn.parallel.DistributedDataParallel(network)
 
 
 ALONE = World()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -101,7 +101,7 @@ def optimize(
     loss: LossSettings,
     settings: TrainingSettings,
     world: World = ALONE,
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Train from where `state` stands to the end, yielding after every step.
 
     The batch of a step depends on the step's number alone, so a training that is stopped
