@@ -140,10 +140,10 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 folder,
                 f"is being written by another process (pid {holder}); wait for it, or stop it",
             )
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()} on {platform.node()}".encode())
+        with suppress(OSError):  # A full disk: what is written next tells.
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} on {platform.node()}".encode())
         yield
-        os.ftruncate(descriptor, 0)
     finally:
         if is_new and {path.name for path in folder.iterdir()} == {MARK}:
             mark.unlink()

@@ -5,6 +5,8 @@ import torch
 from sfumato.errors import ConfigError
 from sfumato.training.distributed import Place
 
+KINDS = ("cpu", "cuda", "mps")
+
 
 def choose_device(name: str) -> torch.device:
     """Find a device by name.
@@ -19,13 +21,14 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    refusal = f"device {name!r} cannot be used on this machine; try --device cpu"
+    if name.partition(":")[0] not in KINDS:
+        raise ConfigError(refusal)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {name!r} cannot be used on this machine; try --device cpu"
-        ) from error
+        raise ConfigError(refusal) from error
     return device
 
 

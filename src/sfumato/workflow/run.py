@@ -302,8 +302,8 @@ def _check_processes(config: RunConfig, n_processes: int) -> None:
     assert batch_size is not None
     if batch_size < n_processes:
         raise ConfigError(
-            f"a batch has {batch_size} patches, but each of {n_processes} processes needs one;"
-            f" start {batch_size} at most, or --set patches.batch_size={n_processes}"
+            f"patches.batch_size is {batch_size}, but each of {n_processes} processes needs a"
+            f" patch; start {batch_size} at most, or --set patches.batch_size={n_processes}"
         )
 
 
