@@ -140,16 +140,23 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 folder,
                 f"is being written by another process (pid {holder}); wait for it, or stop it",
             )
-        with suppress(OSError):  # A full disk: what is written next tells.
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()} on {platform.node()}".encode())
-        yield
+        _write_holder(descriptor, f"{os.getpid()} on {platform.node()}")
+        try:
+            yield
+        finally:
+            _write_holder(descriptor, "")
+            if is_new and {path.name for path in folder.iterdir()} == {MARK}:
+                mark.unlink()
+                if is_made:
+                    folder.rmdir()
     finally:
-        if is_new and {path.name for path in folder.iterdir()} == {MARK}:
-            mark.unlink()
-            if is_made:
-                folder.rmdir()
         os.close(descriptor)
+
+
+def _write_holder(descriptor: int, holder: str) -> None:
+    with suppress(OSError):  # A full disk: what is written next tells.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
 
 
 def lock_file(descriptor: int) -> bool:

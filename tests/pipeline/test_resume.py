@@ -260,7 +260,7 @@ def test_a_training_killed_again_and_again_at_any_moment_ends_in_the_same_weight
         command = ("train", flat_data, "--out", out, *quick, "--resume")
         codes.append(run_and_die(*command, **moment))
         assert codes[-1] in (0, -signal.SIGKILL, -signal.SIGPROF)
-    assert len(codes) > 5
+    assert len(codes) > 2
     assert not [path for path in out.rglob(".*") if path.name != ".sfumato"]
     assert_equal_runs(out, uninterrupted)
 
