@@ -1,12 +1,15 @@
 """Output that is whole or not there, on real files and real errors of the system."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sfumato.errors import FileError
-from sfumato.storage import MARK, atomic_path, claim_folder, write_text
+from sfumato.storage import MARK, atomic_path, claim_folder, hold_folder, write_text
 
 FULL = Path("/dev/full")
 """A file of Linux on a disk that is always full."""
@@ -161,3 +164,73 @@ def test_a_folder_without_permission_is_told_in_one_plain_line(tmp_path: Path) -
         write_text(tmp_path / "a.txt", "")
     with pytest.raises(FileError, match=r"cannot be made \(permission denied\)"):
         claim_folder(tmp_path / "run", overwrite=False)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from sfumato.storage import hold_folder
+with hold_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that works in `tmp_path / "run"`."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_is_held_by_one_process_until_that_ends_or_dies(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(FileError) as caught, hold_folder(folder):
+        pass
+    start = f"{folder}: is being written by another process (pid {holder.pid} on "
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith("); wait for it, or stop it")
+    holder.kill()
+    holder.wait()
+    with hold_folder(folder):
+        write_text(folder / "a.txt", "mine")
+    with hold_folder(folder):
+        assert (folder / "a.txt").read_text("utf-8") == "mine"
+
+
+def test_a_held_folder_can_be_emptied_and_stays_held(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / MARK).touch()
+    (folder / "old.txt").touch()
+    with hold_folder(folder):
+        claim_folder(folder, overwrite=True)
+        with pytest.raises(FileError, match="is being written by another"), hold_folder(folder):
+            pass
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_nothing_was_written_to_is_left_as_it_was(
+    tmp_path: Path, is_there: bool
+) -> None:
+    folder = tmp_path / "new" / "run"
+    if is_there:
+        folder.mkdir(parents=True)
+    with pytest.raises(ValueError, match="bad input"), hold_folder(folder):
+        raise ValueError("bad input")
+    assert folder.exists() == is_there
+    assert not is_there or names(folder) == []
+
+
+def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").touch()
+    with hold_folder(tmp_path), hold_folder(tmp_path / "photo.png"):
+        assert names(tmp_path) == ["photo.png"]

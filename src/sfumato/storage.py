@@ -2,8 +2,10 @@
 
 import errno
 import os
+import platform
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +13,10 @@ from pathlib import Path
 from sfumato.errors import FileError
 
 MARK = ".sfumato"
-"""An empty file in every output folder: what is in there may be made again."""
+"""A file in every output folder: what is in there may be made again.
+
+It is locked, and holds the process's number, while a process works in the folder.
+"""
 
 
 @contextmanager
@@ -106,6 +111,72 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != MARK:
             path.unlink()
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in an output folder at the same time.
+
+    The folder is made if it is not there, and removed again if nothing gets written. A folder
+    that is not ours is left alone: `check_output` says what is to be said.
+
+    Raises:
+        FileError: If another process works in the folder, or it cannot be made.
+    """
+    mark = folder / MARK
+    if folder.exists() and not mark.exists() and (folder.is_file() or any(folder.iterdir())):
+        yield
+        return
+    is_new, is_made = not mark.exists(), not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise FileError(folder, f"cannot be made ({os_reason(error)})") from error
+    try:
+        if not lock_file(descriptor):
+            holder = os.read(descriptor, 200).decode(errors="replace") or "unknown"
+            raise FileError(
+                folder,
+                f"is being written by another process (pid {holder}); wait for it, or stop it",
+            )
+        _write_holder(descriptor, f"{os.getpid()} on {platform.node()}")
+        try:
+            yield
+        finally:
+            _write_holder(descriptor, "")
+            if is_new and {path.name for path in folder.iterdir()} == {MARK}:
+                mark.unlink()
+                if is_made:
+                    folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _write_holder(descriptor: int, holder: str) -> None:
+    with suppress(OSError):  # A full disk: what is written next tells.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+
+
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file for this process; the system gives it back however this one ends.
+
+    Returns:
+        Whether no other process has it locked; True where there are no locks, as on some
+        network file systems.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def os_reason(error: OSError) -> str:

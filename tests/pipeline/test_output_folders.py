@@ -1,10 +1,13 @@
 """Where commands write: never over what is there, unless asked; never over other people's data."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from sfumato.storage import hold_folder
 
 COMMANDS = ("train", "soften", "segment", "evaluate")
 
@@ -47,6 +50,23 @@ def test_a_folder_that_exists_is_refused_until_overwrite_is_given(
     outcome = sfumato(*command_line(command), "--out", out, "--overwrite")
     assert outcome.code == 0, outcome.err
     assert not (out / "left_over.txt").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "soften", "compare"])
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_a_folder_that_another_process_works_in_is_refused_and_left_alone(
+    sfumato: Callable, small_flat: Path, tmp_path: Path, command: str, option: str
+) -> None:
+    out, own = tmp_path / "out", {"train": ["--steps=1"], "compare": ["--steps=1"], "soften": []}
+    with hold_folder(out):
+        (out / "half.txt").write_text("written by the other")
+        before = content_of(out)
+        outcome = sfumato(command, small_flat, "--out", out, *own[command], option)
+        assert outcome.code == 2
+        (line,) = outcome.err.splitlines()
+        start = f"error: {out}: is being written by another process (pid {os.getpid()} on "
+        assert line.startswith(start)
+        assert content_of(out) == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)

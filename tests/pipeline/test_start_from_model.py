@@ -13,6 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 from tests.pipeline.conftest import disc, save_picture, write_flat, write_volumes
 
+from sfumato.storage import MARK
+
 FEW_CASES = 5
 ONE_STEP_OF_NEXT_TO_NOTHING = (
     "--steps=1", "--set=training.learning_rate=1e-12", "--fold=none", "--device=cpu",
@@ -39,7 +41,9 @@ def toml(path: Path) -> dict:
 
 
 def content_of(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    # The mark says which process works in the folder.
+    return {path: path.read_bytes() for path in files if path.name != MARK}
 
 
 @pytest.mark.parametrize("place", [".", "model", "best_model"])

@@ -39,6 +39,7 @@ def make_state(seed: int = 0, fingerprint: str = "same", n_features: int = 4) ->
         step=17 + seed,
         elapsed_seconds=1.5,
         best_mean_dice=0.75,
+        n_validation_cases=5,
         fingerprint=fingerprint,
     )
 
@@ -64,6 +65,7 @@ def test_a_training_is_brought_to_where_it_left_off(path: Path) -> None:
     for loaded, saved in zip(contents(state), contents(make_state()), strict=True):
         assert torch.equal(loaded, saved)
     assert (state.step, state.elapsed_seconds, state.best_mean_dice) == (17, 1.5, 0.75)
+    assert state.n_validation_cases == 5
 
 
 def test_a_fresh_optimiser_gets_the_memory_of_the_old_one(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Patches: image, hard and soft label are cut alike, wherever and however turned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.cases.preparation import PreparedCase
-from sfumato.errors import InputError
+from sfumato.errors import CaseError, InputError
 from sfumato.image.geometry import Geometry
 from sfumato.image.quantise import quantise
 from sfumato.labels.softening import one_hot
@@ -292,3 +294,18 @@ def test_patch_settings_that_are_left_open_are_refused():
     for left_open in ({"shape": None}, {"batch_size": None}):
         with pytest.raises(InputError, match="patch settings must be complete"):
             source([random_case((12, 12))], **left_open).draw(0)
+
+
+def test_processes_that_share_out_a_batch_draw_the_patches_of_the_whole():
+    drawing = source([random_case((12, 12), seed=k) for k in range(4)], augmentation=WILD)
+    whole = drawing.draw(5)
+    shares = [drawing.draw(5, share=share) for share in (range(1), range(1, 3))]
+    for name in ("images", "hard_target", "soft_target"):
+        together = torch.cat([getattr(share, name) for share in shares])
+        assert torch.equal(together, getattr(whole, name))
+
+
+def test_a_case_that_gives_no_patch_is_named():
+    damaged = replace(random_case((12, 12)), id="p07", soft_label=None)
+    with pytest.raises(CaseError, match=r"case 'p07': no patch can be drawn .* delete prepared/"):
+        source([damaged]).draw(0)

@@ -12,6 +12,7 @@ from sfumato.cli import options
 from sfumato.cli.exit_codes import INTERRUPTED
 from sfumato.cli.train import training_length
 from sfumato.errors import ConfigError
+from sfumato.storage import hold_folder
 
 if TYPE_CHECKING:
     from sfumato.cases.dataset import Dataset
@@ -114,9 +115,10 @@ def compare(
     )
     try:
         data = Dataset.open(dataset)
-        cells = _start(data, out, request, is_resumed=resume, overwrite=overwrite)
-        failures = _train(data, cells, out, device, workers)
-        _report(data, request, cells, failures, out)
+        with hold_folder(out):
+            cells = _start(data, out, request, is_resumed=resume, overwrite=overwrite)
+            failures = _train(data, cells, out, device, workers)
+            _report(data, request, cells, failures, out)
     except KeyboardInterrupt:
         say(f"Stopped; {out} keeps what is done. The same command with --resume goes on.")
         raise typer.Exit(INTERRUPTED) from None

@@ -8,6 +8,7 @@ import typer
 from sfumato.cli import options
 from sfumato.cli.exit_codes import INTERRUPTED
 from sfumato.errors import ConfigError
+from sfumato.storage import hold_folder
 
 if TYPE_CHECKING:
     from sfumato.workflow.softening import SofteningConfig, SofteningRequest
@@ -96,7 +97,8 @@ def soften(
         is_overwritten=overwrite,
     )
     try:
-        _soften(dataset, out, wishes, request, has_report=report)
+        with hold_folder(out):
+            _soften(dataset, out, wishes, request, has_report=report)
     except KeyboardInterrupt:
         from sfumato.cli.console import say
 

@@ -1,8 +1,9 @@
 """`sfumato train`."""
 
 import signal
+from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfumato.cli import options
-from sfumato.cli.exit_codes import INTERRUPTED
+from sfumato.cli.exit_codes import INTERRUPTED, USERS_ERROR
 from sfumato.errors import ConfigError
+from sfumato.storage import hold_folder
 
 if TYPE_CHECKING:
     from sfumato.cases.dataset import Dataset
+    from sfumato.training.distributed import World
     from sfumato.training.loop import Progress
-    from sfumato.workflow.run import RunRequest
+    from sfumato.workflow.run import Run, RunRequest
     from sfumato.workflow.run_config import RunConfig
 
 
@@ -75,14 +78,15 @@ def train(
     [dim]sfumato train few_cases --out tuned --time 10min --from run[/]
     """
     from sfumato.cases.dataset import Dataset
-    from sfumato.cli.console import say
     from sfumato.config import load_config
     from sfumato.workflow.run import RunRequest
     from sfumato.workflow.run_config import RunConfig
 
-    if resume and overwrite:
-        raise ConfigError("--resume keeps the run and --overwrite removes it; give one of them")
-    wishes = load_config(RunConfig, config, [*(settings or []), *training_length(time, steps)])
+    def read_wishes() -> RunConfig:
+        if resume and overwrite:
+            raise ConfigError("--resume keeps the run and --overwrite removes it; give one of them")
+        return load_config(RunConfig, config, [*(settings or []), *training_length(time, steps)])
+
     request = RunRequest(
         fold=fold,
         device=device,
@@ -90,25 +94,69 @@ def train(
         is_resumed=resume,
         is_overwritten=overwrite,
     )
-    try:
-        _train(Dataset.open(dataset), out, wishes, request)
-    except KeyboardInterrupt:
-        say(f"Stopped; {out} keeps what is done. The same command with --resume goes on.")
-        raise typer.Exit(INTERRUPTED) from None
+    with _processes(out) as world:
+        wishes = world.of_first(read_wishes)
+        data = world.of_first(lambda: Dataset.open(dataset))
+        _train(world, data, out, wishes, request)
 
 
-def _train(data: "Dataset", out: Path, wishes: "RunConfig", request: "RunRequest") -> None:
-    from sfumato.cli.console import end_with, say, track
-    from sfumato.cli.metrics import print_metrics
+@contextmanager
+def _processes(out: Path) -> "Iterator[World]":
+    """Join the processes started together; the first speaks for all, and holds the folder."""
+    from sfumato.training.distributed import EndedElsewhereError, join
+
+    with join() as world:
+        if not world.is_first:
+            # Ctrl-C reaches all of them, but the first decides when to stop.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with hold_folder(out) if world.is_first else nullcontext():
+                yield world
+        except KeyboardInterrupt:
+            if world.is_first:
+                _say_stopped(out)
+            raise typer.Exit(INTERRUPTED) from None
+        except EndedElsewhereError:
+            if world.is_first:
+                raise
+            raise typer.Exit(USERS_ERROR) from None
+
+
+def _say_stopped(out: Path) -> None:
+    from sfumato.cli.console import say
+    from sfumato.model.trained import TrainedModel
+
+    best = out / "best_model"
+    hint = f" Until then, {best} is the best model so far." if TrainedModel.is_model(best) else ""
+    say(f"Stopped; {out} keeps what is done. The same command with --resume goes on.{hint}")
+
+
+def _train(
+    world: "World", data: "Dataset", out: Path, wishes: "RunConfig", request: "RunRequest"
+) -> None:
+    from sfumato.cli.console import say, track
     from sfumato.cli.plan import print_plan
-    from sfumato.workflow.held_out import evaluate_held_out, write_training_page
-    from sfumato.workflow.run import start_run
+    from sfumato.workflow.run import start_together
     from sfumato.workflow.training import run_training
 
-    run = start_run(data, out, wishes, request, track)
-    print_plan(run)
-    watch(run_training(run, say))
-    say(f"Trained model in {out / 'model'}")
+    run = start_together(world, data, out, wishes, request, track)
+    steps = run_training(run, say, world)
+    if world.is_first:
+        print_plan(run)
+        watch(steps)
+    else:
+        deque(steps, maxlen=0)
+    # The others wait: some batch systems end a job soon after the first of its processes.
+    world.of_first(lambda: _report(run, data))
+
+
+def _report(run: "Run", data: "Dataset") -> None:
+    """Say where the model is, and how it does on the held-out cases."""
+    from sfumato.cli.console import end_with, say, track
+    from sfumato.cli.metrics import print_metrics
+    from sfumato.workflow.held_out import evaluate_held_out, write_training_page
+
+    say(f"Trained model in {run.folder / 'model'}")
     if run.split.held_out_ids:
         report, failures = evaluate_held_out(run, data, track)
         print_metrics(report.parent)

@@ -35,6 +35,7 @@ class TrainingState:
         step: Steps done.
         elapsed_seconds: Time spent in steps and validation so far.
         best_mean_dice: The best validation so far; -1 before the first.
+        n_validation_cases: How many cases every validation looks at; None until that is known.
         fingerprint: Identifies the settings that must be the same on resuming.
     """
 
@@ -44,6 +45,7 @@ class TrainingState:
     step: int = 0
     elapsed_seconds: float = 0.0
     best_mean_dice: float = -1.0
+    n_validation_cases: int | None = None
     fingerprint: str = field(default="")
 
 
@@ -55,6 +57,7 @@ class _Counters:
     elapsed_seconds: float
     best_mean_dice: float
     fingerprint: str
+    n_validation_cases: int | None = None
 
 
 def save_checkpoint(state: TrainingState, path: Path) -> None:
@@ -65,6 +68,7 @@ def save_checkpoint(state: TrainingState, path: Path) -> None:
         # JSON knows no NumPy number.
         best_mean_dice=float(state.best_mean_dice),
         fingerprint=state.fingerprint,
+        n_validation_cases=state.n_validation_cases,
     )
     on_cpu = {name: t.detach().cpu().contiguous() for name, t in _tensors(state).items()}
     content = json.dumps(asdict(counters)).encode() + b"\n" + save(on_cpu)
@@ -161,6 +165,7 @@ def _restore(
     state.step = counters.step
     state.elapsed_seconds = counters.elapsed_seconds
     state.best_mean_dice = counters.best_mean_dice
+    state.n_validation_cases = counters.n_validation_cases
 
 
 def _tensors(state: TrainingState) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +12,12 @@ from pydantic import Field
 from torch import nn
 
 from sfumato.errors import TrainingError
-from sfumato.model.losses import LossSettings, hard_and_soft_loss
+from sfumato.model.losses import LossSettings, LossTerms, hard_and_soft_loss
+from sfumato.model.tensors import HardTarget, Logits, SoftTarget
 from sfumato.settings import Settings
 from sfumato.training.checkpoint import TrainingState
+from sfumato.training.distributed import ALONE, World
+from sfumato.training.gradient import BatchLoss, Learner
 from sfumato.training.patches import Batch
 
 DrawBatch = Callable[[int], Batch]
@@ -40,6 +43,8 @@ class TrainingSettings(Settings):
         validation_cases: Held-out cases looked at each time, at most.
         precision: "bfloat16" computes convolutions in half the bits, "float32" in full;
             "auto" takes bfloat16 where the device has it.
+        accumulate: Pieces that a step's batch is cut into where memory is small, one worked on
+            after the other: the same gradient, but each goes through the network twice.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -53,6 +58,7 @@ class TrainingSettings(Settings):
     validations: int = Field(default=10, ge=1)
     validation_cases: int = Field(default=16, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    accumulate: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,8 @@ def optimize(
     validate: Validate | None,
     loss: LossSettings,
     settings: TrainingSettings,
-) -> Iterator[Progress]:
+    world: World = ALONE,
+) -> Generator[Progress]:
     """Train from where `state` stands to the end, yielding after every step.
 
     The batch of a step depends on the step's number alone, so a training that is stopped
@@ -102,30 +109,39 @@ def optimize(
 
     Args:
         state: Weights, optimiser and counters; changed in place.
-        draw_batch: Gives the batch of a step.
-        validate: Scores a network on held-out cases; None leaves that out.
+        draw_batch: Gives the batch of a step, or this process's share of it.
+        validate: Scores a network on held-out cases; None leaves that out. Of several processes
+            the first alone validates.
         loss: How hard and soft labels count.
         settings: How long and how fast to learn.
+        world: The processes that learn together.
 
     Raises:
-        TrainingError: If the loss is no longer finite.
+        TrainingError: If the loss is no longer finite, or another process failed.
     """
     device = next(state.network.parameters()).device
-    dtype = compute_dtype(settings.precision, device)
+    learner = Learner(
+        network=world.synchronise(state.network),
+        world=world,
+        dtype=compute_dtype(settings.precision, device),
+        n_pieces=settings.accumulate,
+    )
     n_validated = math.floor(_fraction(state, settings) * settings.validations)
     state.network.train()
     with ThreadPoolExecutor(max_workers=1) as background:
         upcoming = background.submit(draw_batch, state.step)
         while (fraction := _fraction(state, settings)) < 1:
             started = time.monotonic()
-            batch = upcoming.result().to(device)
+            batch = world.of_each(upcoming.result).to(device)
             upcoming = background.submit(draw_batch, state.step + 1)
             learning_rate = settings.learning_rate * schedule(fraction, settings.warmup_fraction)
-            terms = _take_step(state, batch, loss, learning_rate, fraction, dtype)
+            terms = _take_step(state, learner, batch, learning_rate, _loss_at(fraction, loss))
             if not math.isfinite(terms[2]):
-                raise TrainingError(
-                    f"the loss is not finite at step {state.step + 1}; train anew with a smaller"
-                    " training.learning_rate"
+                raise world.common(
+                    TrainingError(
+                        f"the loss is not finite at step {state.step + 1}; train anew with a"
+                        " smaller training.learning_rate"
+                    )
                 )
             _update_average(state, settings.average_decay)
             state.step += 1
@@ -135,6 +151,8 @@ def optimize(
             if validate is not None and due > n_validated:
                 n_validated = due
                 dice, is_best = _validate(state, validate)
+            # How much of a budget of time is spent, all must see alike.
+            state.elapsed_seconds = world.exchange(state.elapsed_seconds)[0]
             yield Progress(
                 step=state.step,
                 fraction=min(1.0, _fraction(state, settings)),
@@ -179,21 +197,26 @@ def _fraction(state: TrainingState, settings: TrainingSettings) -> float:
     return state.elapsed_seconds / (60 * settings.minutes)
 
 
+def _loss_at(fraction: float, loss: LossSettings) -> BatchLoss:
+    """Make the loss that counts when a share of the training is done."""
+
+    def batch_loss(logits: Logits, hard_target: HardTarget, soft_target: SoftTarget) -> LossTerms:
+        return hard_and_soft_loss(logits, hard_target, soft_target, loss, fraction)
+
+    return batch_loss
+
+
 def _take_step(
     state: TrainingState,
+    learner: Learner,
     batch: Batch,
-    loss: LossSettings,
     learning_rate: float,
-    fraction: float,
-    dtype: torch.dtype,
+    batch_loss: BatchLoss,
 ) -> tuple[float, float, float]:
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate
     state.optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(batch.images.device.type, dtype, enabled=dtype != torch.float32):
-        logits = state.network(batch.images)
-    terms = hard_and_soft_loss(logits.float(), batch.hard_target, batch.soft_target, loss, fraction)
-    torch.autograd.backward(terms.total)
+    terms = learner.add_gradient(batch, batch_loss)
     nn.utils.clip_grad_norm_(state.network.parameters(), 12.0)
     state.optimizer.step()
     return terms.hard.item(), terms.soft.item(), terms.total.item()

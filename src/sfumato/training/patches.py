@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from sfumato.arrays import Image, Label, Probability, Spacing
 from sfumato.cases.preparation import PreparedCase
-from sfumato.errors import InputError
+from sfumato.errors import CaseError, InputError, SfumatoError
 from sfumato.model.tensors import HardTarget, Images, SoftTarget
 from sfumato.settings import Settings
 from sfumato.training.augmentation import (
@@ -76,6 +76,9 @@ class Batch:
 class BatchSource:
     """Draws the batch of any training step; the same step gives the same batch.
 
+    A patch depends on its place in the batch and not on the others, so that processes can
+    share out a batch.
+
     Attributes:
         cases: What patches are cut from.
         patches: How large patches and batches are, nothing left open.
@@ -90,26 +93,46 @@ class BatchSource:
     seed: int
     redrawing: Redrawing | None = None
 
-    def draw(self, step: int) -> Batch:
-        """Draw the batch of one step."""
-        rng = np.random.default_rng([self.seed, step])
+    def draw(self, step: int, share: range | None = None) -> Batch:
+        """Draw the batch of one step.
+
+        Args:
+            step: Steps done before it.
+            share: The places of the batch that are wanted; None draws them all.
+
+        Raises:
+            CaseError: If a case has no patch to give, because its files are damaged, say.
+        """
         if self.patches.shape is None or self.patches.batch_size is None:
             raise InputError("patch settings must be complete; let the plan fill them first")
-        drawn = []
-        for _ in range(self.patches.batch_size):
-            index = int(rng.integers(len(self.cases)))
-            case = self._case(index, step)
-            placement = draw_placement(case, self.patches, self.augmentation, rng)
-            patch = cut_patch(case, placement, self.patches.shape)
-            soft_label = self._soft_label(patch, case.geometry.spacing, rng)
-            image = change_intensities(patch.image, self.augmentation, rng)
-            drawn.append((image, patch.hard_label, soft_label))
+        places = range(self.patches.batch_size) if share is None else share
+        drawn = [self._draw_patch(step, place) for place in places]
         images, hard_labels, soft_labels = zip(*drawn, strict=True)
         return Batch(
             images=torch.from_numpy(np.stack(images)),
             hard_target=torch.from_numpy(np.stack(hard_labels).astype(np.int64)),
             soft_target=torch.from_numpy(np.stack(soft_labels)),
         )
+
+    def _draw_patch(self, step: int, place: int) -> tuple[Image, Label, Probability]:
+        assert self.patches.shape is not None
+        rng = np.random.default_rng([self.seed, step, place])
+        index = int(rng.integers(len(self.cases)))
+        case = self._case(index, step)
+        try:
+            placement = draw_placement(case, self.patches, self.augmentation, rng)
+            patch = cut_patch(case, placement, self.patches.shape)
+            soft_label = self._soft_label(patch, case.geometry.spacing, rng)
+            image = change_intensities(patch.image, self.augmentation, rng)
+        except (SfumatoError, MemoryError):
+            raise
+        except Exception as error:
+            raise CaseError(
+                case.id,
+                f"no patch can be drawn from it ({type(error).__name__}: {error}); delete prepared/"
+                " in the run's folder and run again with --resume",
+            ) from error
+        return image, patch.hard_label, soft_label
 
     def _case(self, index: int, step: int) -> PreparedCase:
         """Open a case, with the soft label of the step's epoch where epochs have their own."""

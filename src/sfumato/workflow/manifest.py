@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 
 from sfumato.errors import FileError
 from sfumato.settings import Settings
-from sfumato.storage import os_reason
+from sfumato.storage import lock_file, os_reason
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -79,7 +78,10 @@ class Manifest:
         except OSError as error:
             raise FileError(path, f"cannot be written ({os_reason(error)})") from error
         try:
-            _lock(self._file.fileno(), path)
+            if not lock_file(self._file.fileno()):
+                raise FileError(
+                    path, "another process is working in this folder; wait for it, or stop it first"
+                )
             self._end = self._index()
             self._file.truncate(self._end)
             # Only now: a line that was cut short must not stay in its buffer.
@@ -199,19 +201,3 @@ def _files_of(folder: Path) -> list[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Keep a second process out; the system gives the lock back however this one ends."""
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FileError(
-            path, "another process is working in this folder; wait for it, or stop it first"
-        ) from error
-    except OSError:  # Some network file systems have no locks.
-        return

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sfumato.errors import CaseError, ConfigError, DatasetError, InputError
 from sfumato.evaluation.summary import check_class_names
 from sfumato.labels.classes import ClassList
 from sfumato.storage import MARK, check_output, claim_folder, remove_leftovers, write_text
+from sfumato.training.distributed import World
 from sfumato.training.fingerprint import (
     SUBSET_SEED,
     Fingerprint,
@@ -27,7 +28,7 @@ from sfumato.training.fingerprint import (
 )
 from sfumato.training.loop import compute_dtype
 from sfumato.training.plan import make_plan
-from sfumato.workflow.devices import choose_device
+from sfumato.workflow.devices import choose_device, choose_device_of
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run_config import RunConfig
 from sfumato.workflow.starting_model import StartingModel
@@ -45,6 +46,7 @@ class RunRequest:
             random weights.
         is_resumed: Whether to go on with the run that stands in the folder.
         is_overwritten: Whether a folder that exists may be emptied.
+        n_processes: How many processes train together.
     """
 
     fold: str = "0/5"
@@ -52,6 +54,7 @@ class RunRequest:
     from_model: Path | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
+    n_processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,6 +128,7 @@ def start_run(
         fingerprint = measure(dataset, split.train_ids, track)
         _check_readable(dataset, _unseen_ids(split, wishes), track)
     config = planned.model_copy(update=dict(make_plan(fingerprint, planned)))
+    _check_processes(config, request.n_processes)
     if not is_kept:
         claim_folder(out, overwrite=request.is_overwritten, inputs=inputs)
     remove_leftovers(out)
@@ -142,8 +146,27 @@ def start_run(
         start=start,
     )
     if not is_begun:
-        _write_start(run, dataset, wishes)
+        _write_start(run, dataset, wishes, request.n_processes)
     return run
+
+
+def start_together(
+    world: World,
+    dataset: Dataset,
+    out: Path,
+    config: RunConfig,
+    request: RunRequest,
+    track: Track = silently,
+) -> Run:
+    """Start a run of several processes: the first does what `start_run` does, for all.
+
+    Raises:
+        SfumatoError: If data, settings, folder or a process's device cannot be used.
+    """
+    device = world.of_each(lambda: choose_device_of(world.place, request.device))
+    request = replace(request, device=str(device), n_processes=world.size)
+    run = world.of_first(lambda: start_run(dataset, out, config, request, track))
+    return replace(run, device=device)
 
 
 def _wishes(dataset: Dataset, config: RunConfig) -> RunConfig:
@@ -274,7 +297,17 @@ def _started_from(begun: dict[str, Any]) -> str:
     return f"the model {begun['from_model']['folder']} as it was then"
 
 
-def _write_start(run: Run, dataset: Dataset, wishes: RunConfig) -> None:
+def _check_processes(config: RunConfig, n_processes: int) -> None:
+    batch_size = config.patches.batch_size
+    assert batch_size is not None
+    if batch_size < n_processes:
+        raise ConfigError(
+            f"patches.batch_size is {batch_size}, but each of {n_processes} processes needs a"
+            f" patch; start {batch_size} at most, or --set patches.batch_size={n_processes}"
+        )
+
+
+def _write_start(run: Run, dataset: Dataset, wishes: RunConfig, n_processes: int) -> None:
     save_config(wishes, run.folder / "wishes.toml")
     save_config(run.config, run.folder / "config.toml")
     write_text(run.folder / "fingerprint.json", run.fingerprint.model_dump_json(indent=2))
@@ -282,6 +315,7 @@ def _write_start(run: Run, dataset: Dataset, wishes: RunConfig) -> None:
         **provenance(),
         "dataset": dataset.name,
         "device": str(run.device),
+        "processes": n_processes,
         "threads": torch.get_num_threads(),
         "precision": str(compute_dtype(run.config.training.precision, run.device)),
         "split": {"train": list(run.split.train_ids), "held_out": list(run.split.held_out_ids)},

@@ -7,20 +7,25 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sfumato.cases.dataset import Dataset
+from sfumato.errors import TrainingError
 from sfumato.inference.predictor import network_on
 from sfumato.inference.sliding_window import predict_windows, window_corners
 from sfumato.metrics.overlap import dice
 from sfumato.model.network import build_network
 from sfumato.model.tensors import Images, Logits
 from sfumato.model.trained import TrainedModel
+from sfumato.storage import hold_folder
 from sfumato.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from sfumato.training.loop import Progress, Validate, compute_dtype, optimize
+from sfumato.training.distributed import ALONE, World
+from sfumato.training.loop import DrawBatch, Progress, Validate, compute_dtype, optimize
 from sfumato.training.patches import BatchSource
 from sfumato.training.redrawing import Redrawing
 from sfumato.workflow.history import History
@@ -52,10 +57,13 @@ def train(
     Raises:
         SfumatoError: If data, settings or folder cannot be used; the text says why.
     """
-    yield from run_training(start_run(dataset, Path(out), config, request))
+    with hold_folder(Path(out)):
+        yield from run_training(start_run(dataset, Path(out), config, request))
 
 
-def run_training(run: Run, tell: Callable[[str], None] = warnings.warn) -> Generator[Progress]:
+def run_training(
+    run: Run, tell: Callable[[str], None] = warnings.warn, world: World = ALONE
+) -> Generator[Progress]:
     """Train a run to its end, from its checkpoint if it has one.
 
     A checkpoint is written every minute, after every validation and when the caller
@@ -64,30 +72,30 @@ def run_training(run: Run, tell: Callable[[str], None] = warnings.warn) -> Gener
     Args:
         run: What `start_run` made ready.
         tell: Given one line if the newest checkpoint is damaged and the one before is used.
+        world: The processes that train together; the first alone writes.
 
     Yields:
         Progress after every step.
+
+    Raises:
+        TrainingError: If training cannot go on, in this or another process.
+        KeyboardInterrupt: If the first process stops, in the others.
     """
     checkpoint = run.folder / CHECKPOINT
     state = _new_state(run)
-    if complaint := load_checkpoint(state, checkpoint):
-        tell(complaint)
+    _load_together(state, checkpoint, tell, world)
     config, step_before = run.config, state.step
-    batches = BatchSource(
-        cases=run.train_cases,
-        patches=config.patches,
-        augmentation=config.augmentation,
-        seed=config.training.seed,
-        redrawing=Redrawing(
-            softening=config.softening,
-            superpixels=config.superpixels,
-            n_classes=len(run.classes),
-        ),
-    )
-    validate = _validation(run, state.average)
+    validate = _validation(run, state) if world.is_first else None
+    steps = optimize(state, _drawing(run, world), validate, config.loss, config.training, world)
+    if not world.is_first:
+        yield from steps
+        return
     saved_at = time.monotonic()
-    with History(run.folder / "history.jsonl", run.folder / "tensorboard", state.step) as history:
-        for progress in optimize(state, batches.draw, validate, config.loss, config.training):
+    with (
+        closing(steps),
+        History(run.folder / "history.jsonl", run.folder / "tensorboard", state.step) as history,
+    ):
+        for progress in steps:
             history.add(progress)
             if progress.is_best:
                 trained_model(run, state).save(run.folder / "best_model")
@@ -100,9 +108,50 @@ def run_training(run: Run, tell: Callable[[str], None] = warnings.warn) -> Gener
             except GeneratorExit:
                 # The caller stops between two steps, so weights and counters fit together.
                 save_checkpoint(state, checkpoint)
+                if progress.fraction < 1:
+                    world.stop()
                 raise
     if state.step > step_before or not TrainedModel.is_model(run.folder / "model"):
         trained_model(run, state).save(run.folder / "model")
+
+
+def _load_together(
+    state: TrainingState, checkpoint: Path, tell: Callable[[str], None], world: World
+) -> None:
+    """Bring the training of every process to where its checkpoint left off."""
+    # The first alone may put the checkpoint before a damaged one into its place.
+    complaint, step = world.of_first(lambda: (load_checkpoint(state, checkpoint), state.step))
+    if complaint and world.is_first:
+        tell(complaint)
+
+    def load_same() -> None:
+        if not world.is_first:
+            load_checkpoint(state, checkpoint)
+        if state.step != step:
+            raise TrainingError(
+                f"{checkpoint}: is another one than the first process reads; all processes must see"
+                " the same files"
+            )
+
+    world.of_each(load_same)
+
+
+def _drawing(run: Run, world: World) -> DrawBatch:
+    """Say how this process draws its share of a step's batch."""
+    config = run.config
+    source = BatchSource(
+        cases=run.train_cases,
+        patches=config.patches,
+        augmentation=config.augmentation,
+        seed=config.training.seed,
+        redrawing=Redrawing(
+            softening=config.softening,
+            superpixels=config.superpixels,
+            n_classes=len(run.classes),
+        ),
+    )
+    assert config.patches.batch_size is not None
+    return partial(source.draw, share=world.share(config.patches.batch_size))
 
 
 def _new_state(run: Run) -> TrainingState:
@@ -132,15 +181,19 @@ def _run_key(run: Run) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _validation(run: Run, average: torch.nn.Module) -> Validate | None:
+def _validation(run: Run, state: TrainingState) -> Validate | None:
     """Say how the training is validated, or None where there is no case or no time for one.
 
-    All validations look at the same cases: the best model must not be the one that met easy ones.
+    All validations look at the same cases, also after going on from a checkpoint: the best model
+    must not be the one that met easy ones.
     """
     settings, window = run.config.training, run.config.patches.shape
     assert window is not None
     dtype = compute_dtype(settings.precision, run.device)
-    cases = run.validation_cases[: _affordable(run, network_on(average, run.device, dtype))]
+    if state.n_validation_cases is None:
+        compute = network_on(state.average, run.device, dtype)
+        state.n_validation_cases = _affordable(run, compute)
+    cases = run.validation_cases[: state.n_validation_cases]
     if not cases:
         return None
 
