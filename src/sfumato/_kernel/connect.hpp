@@ -8,8 +8,8 @@
 
 namespace sfumato {
 
-// Write the superpixel of every element, 0 … n-1 in the order of their first elements; elements whose
-// colour is NOWHERE keep what stands there. Returns n. All arrays have the image's shape.
+// Write the superpixel of every element, 0 … n-1 in the order of their first elements. Where the colour is
+// NOWHERE, -1 must stand already wherever that matters. Returns n. All arrays have the image's shape.
 //
 // Connected elements of one colour are a piece. Pieces of less than a quarter of a cell join the large
 // piece with which they share most faces (of equals, the one that starts first), as soon as they touch
