@@ -51,6 +51,7 @@ def problem(core: object, rng: np.random.Generator) -> None:
         weights=(10.0 ** rng.uniform(-9, 9, 3)).tolist(),
         n_iterations=int(rng.integers(1, 6)),
         shifts=shifts if rng.random() < 0.3 else None,
+        is_photo=n_channels == 3 and image.dtype in (np.float32, np.uint8) and rng.random() < 0.5,
     )
     where = (rng.random(shape) < 0.7).view(np.uint8) if rng.random() < 0.3 else None
     superpixels = np.full(shape, -1, np.int32)

@@ -23,6 +23,7 @@ class Definition:
     weights: list[float]
     n_iterations: int
     shifts: np.ndarray | None = None
+    is_photo: bool = False
 
     def cell_of(self, shape):
         """Return the cell of every element, axis by axis."""

@@ -158,11 +158,18 @@ def test_slower_processors_give_the_same_superpixels(instructions, n_channels, m
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("low", [0.0, 0.0]), ("gain", []), ("n_cells", [1, 5, 1]), ("shifts", np.zeros((3, 3), "f4"))],
+    [
+        ("low", [0.0, 0.0]),
+        ("gain", []),
+        ("n_cells", [1, 5, 1]),
+        ("shifts", np.zeros((3, 3), "f4")),
+        ("is_photo", True),
+    ],
 )
 def test_the_core_refuses_settings_that_do_not_fit(name, wrong):
     right = {"low": [0.0], "gain": [1.0], "n_cells": [1, 2, 2], "weights": [1.0] * 3}
-    settings = native.Superpixels(**{**right, "n_iterations": 1, "shifts": None, name: wrong})
+    right |= {"n_iterations": 1, "shifts": None, "is_photo": False}
+    settings = native.Superpixels(**{**right, name: wrong})
     superpixels = np.zeros((1, 4, 4), np.int32)
     with pytest.raises(ValueError, match="must"):
         native.compute_superpixels(

@@ -348,7 +348,7 @@ def test_colours_are_compared_as_scikit_image_has_them():
     photo = np.random.default_rng(0).uniform(0, 255, (3, 4096)).astype(np.float32)
     photo[:, :2] = [[0, 255]] * 3
     lab = np.empty_like(photo)
-    native.photo_to_lab(photo, lab, 1)
+    native.photo_to_lab(photo, lab)
     np.testing.assert_allclose(lab * 100, rgb2lab(photo / 255, channel_axis=0), atol=0.02)
 
 

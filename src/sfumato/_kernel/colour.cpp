@@ -43,26 +43,24 @@ double to_lightness(double value) {
 }  // namespace
 
 template <typename T>
-void photo_to_lab(const T* photo, std::int64_t n, float* lab, Team& team) {
+void photo_to_lab(const Planes<const T>& photo, std::int64_t n, const Planes<float>& lab) {
     static const Table<255> to_linear_light(to_linear);
-    const auto linear = [](T value) { return to_linear_light.at(value); };
     static const Table<8192> lightness(to_lightness);
-    team.share(n, [&](std::int64_t first, std::int64_t end, int) {
-        for (std::int64_t i = first; i < end; ++i) {
-            const float r = linear(photo[i]), g = linear(photo[n + i]), b = linear(photo[2 * n + i]);
-            const float x =
-                lightness((0.412453f * r + 0.357580f * g + 0.180423f * b) / 0.95047f);
-            const float y = lightness(0.212671f * r + 0.715160f * g + 0.072169f * b);
-            const float z =
-                lightness((0.019334f * r + 0.119193f * g + 0.950227f * b) / 1.08883f);
-            lab[i] = 1.16f * y - 0.16f;
-            lab[n + i] = 5.0f * (x - y);
-            lab[2 * n + i] = 2.0f * (y - z);
-        }
-    });
+    const auto* const linear = &to_linear_light;  // looked up once, as neither changes any more
+    const auto* const cube_root = &lightness;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const float r = linear->at(photo[0][i]), g = linear->at(photo[1][i]), b = linear->at(photo[2][i]);
+        const float x = (*cube_root)((0.412453f * r + 0.357580f * g + 0.180423f * b) * (1.0f / 0.95047f));
+        const float y = (*cube_root)(0.212671f * r + 0.715160f * g + 0.072169f * b);
+        const float z = (*cube_root)((0.019334f * r + 0.119193f * g + 0.950227f * b) * (1.0f / 1.08883f));
+        lab[0][i] = 1.16f * y - 0.16f;
+        lab[1][i] = 5.0f * (x - y);
+        lab[2][i] = 2.0f * (y - z);
+    }
 }
 
-template void photo_to_lab<float>(const float*, std::int64_t, float*, Team&);
-template void photo_to_lab<std::uint8_t>(const std::uint8_t*, std::int64_t, float*, Team&);
+template void photo_to_lab<float>(const Planes<const float>&, std::int64_t, const Planes<float>&);
+template void photo_to_lab<std::uint8_t>(const Planes<const std::uint8_t>&, std::int64_t,
+                                         const Planes<float>&);
 
 }  // namespace sfumato

@@ -36,6 +36,7 @@ struct Superpixels {
     std::array<float, N_AXES> weights;
     int n_iterations;
     std::optional<Input<float, 2>> shifts;
+    bool is_photo;
 };
 
 ImageView view(const Image& image, const Superpixels& settings) {
@@ -47,6 +48,7 @@ ImageView view(const Image& image, const Superpixels& settings) {
     else if (image.dtype() == nb::dtype<std::uint8_t>()) result.type = ImageView::Type::uint8;
     else throw nb::type_error("image must be float32, int16, uint16 or uint8");
     result.n_channels = static_cast<int>(image.shape(0));
+    result.is_photo = settings.is_photo;
     result.low = settings.low.data();
     result.gain = settings.gain.data();
     return result;
@@ -67,6 +69,10 @@ void check(const Image& image, const Superpixels& settings) {
     require(image.size() > 0, "image must not be empty");
     require(settings.low.size() == image.shape(0) && settings.gain.size() == image.shape(0),
             "low and gain must have one number for each channel");
+    require(!settings.is_photo || (image.shape(0) == N_PHOTO_CHANNELS &&
+                                   (image.dtype() == nb::dtype<float>() ||
+                                    image.dtype() == nb::dtype<std::uint8_t>())),
+            "a photo must have three channels of float32 or uint8");
     std::int64_t n_cells = 1;
     for (int axis = 0; axis < N_AXES; ++axis) {
         const std::int64_t n = settings.n_cells[axis];
@@ -253,12 +259,14 @@ void measure_distance(const Input<std::uint8_t, 3>& label, int wanted,
 }
 
 template <typename T>
-void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab, int n_threads) {
+void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab) {
     require(photo.shape(0) == 3 && lab.shape(0) == 3 && photo.shape(1) == lab.shape(1),
             "photo and lab must have three rows of the same length");
+    const auto n = static_cast<std::int64_t>(photo.shape(1));
+    const T* const from = photo.data();
+    float* const to = lab.data();
     const nb::gil_scoped_release release;
-    Team team(n_threads);
-    photo_to_lab(photo.data(), static_cast<std::int64_t>(photo.shape(1)), lab.data(), team);
+    photo_to_lab<T>({from, from + n, from + 2 * n}, n, {to, to + n, to + 2 * n});
 }
 
 template <typename L, typename Z>
@@ -301,9 +309,9 @@ void unpack(const nb::bytes& bytes, const Output<std::uint8_t, 3>& labels,
 NB_MODULE(native, module) {
     nb::class_<Superpixels>(module, "Superpixels")
         .def(nb::init<std::vector<float>, std::vector<float>, std::array<std::int64_t, N_AXES>,
-                      std::array<float, N_AXES>, int, std::optional<Input<float, 2>>>(),
+                      std::array<float, N_AXES>, int, std::optional<Input<float, 2>>, bool>(),
              nb::kw_only(), nb::arg("low"), nb::arg("gain"), nb::arg("n_cells"), nb::arg("weights"),
-             nb::arg("n_iterations"), nb::arg("shifts").none());
+             nb::arg("n_iterations"), nb::arg("shifts").none(), nb::arg("is_photo"));
     module.def("compute_superpixels", &compute_superpixels, nb::arg("image").noconvert(),
                nb::arg("settings"), nb::arg("where").noconvert().none(),
                nb::arg("superpixels").noconvert(), nb::arg("n_threads"));
@@ -317,9 +325,9 @@ NB_MODULE(native, module) {
                nb::arg("superpixels").noconvert(), nb::arg("n_superpixels"), nb::arg("spacing"),
                nb::arg("scale_mm"), nb::arg("probability").noconvert(), nb::arg("n_threads"));
     module.def("photo_to_lab", &convert_photo<float>, nb::arg("photo").noconvert(),
-               nb::arg("lab").noconvert(), nb::arg("n_threads"));
+               nb::arg("lab").noconvert());
     module.def("photo_to_lab", &convert_photo<std::uint8_t>, nb::arg("photo").noconvert(),
-               nb::arg("lab").noconvert(), nb::arg("n_threads"));
+               nb::arg("lab").noconvert());
     module.def("distance_to_class", &measure_distance, nb::arg("label").noconvert(),
                nb::arg("wanted"), nb::arg("spacing"), nb::arg("distance").noconvert(),
                nb::arg("n_threads"));

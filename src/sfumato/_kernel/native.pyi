@@ -9,7 +9,8 @@ class Superpixels:
     """How superpixels are made, in the core's own terms.
 
     `low` becomes level 0, `gain` is levels for one unit of intensity, by channel; `n_cells` and
-    `weights` (levels for one element) go by axis; `shifts` moves seeds: cell, axis.
+    `weights` (levels for one element) go by axis; `shifts` moves seeds: cell, axis. Of a photo,
+    three channels from 0 to 255, `low` and `gain` are those of L*, a* and b* divided by 100.
     """
 
     def __init__(
@@ -21,6 +22,7 @@ class Superpixels:
         weights: Sequence[float],
         n_iterations: int,
         shifts: np.ndarray[Any, Any] | None,
+        is_photo: bool,
     ) -> None: ...
 
 def compute_superpixels(
@@ -72,7 +74,7 @@ def distance_to_class(
 ) -> None:
     """Fill in the distance in mm to the nearest element of a class."""
 
-def photo_to_lab(photo: np.ndarray[Any, Any], lab: np.ndarray[Any, Any], n_threads: int) -> None:
+def photo_to_lab(photo: np.ndarray[Any, Any], lab: np.ndarray[Any, Any]) -> None:
     """Fill in CIELAB, divided by 100, for three rows of red, green and blue."""
 
 def pack_block(

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "colour.hpp"
+
 namespace sfumato {
 
 Tiles::Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen)
@@ -41,10 +43,19 @@ static bool to_levels(const void* values, std::int64_t start, std::int64_t n, fl
     return n_bad == 0;
 }
 
+template <typename T>
+static void to_lab(const ImageView& image, std::int64_t n_elements, std::int64_t start, std::int64_t n,
+                   float* lab) {
+    const T* const from = static_cast<const T*>(image.values) + start;
+    photo_to_lab<T>({from, from + n_elements, from + 2 * n_elements}, n, {lab, lab + n, lab + 2 * n});
+}
+
 bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) {
     std::atomic<bool> is_finite{true};
     team.share(spans_.size(), [&](std::int64_t begin, std::int64_t end, int) {
-        std::vector<std::int16_t> row(grid.axes[2].n);
+        const std::int64_t n_x = grid.axes[2].n;
+        Row row{std::vector<float>(image.is_photo ? N_PHOTO_CHANNELS * n_x : 0),
+                std::vector<std::int16_t>(n_x)};
         for (std::int64_t i = begin; i < end; ++i) {
             if (!read_rows(image, spans_[i], row)) is_finite = false;
             for (std::int64_t tile = spans_[i].first; tile < spans_[i].end; ++tile) {
@@ -56,37 +67,39 @@ bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) 
     return is_finite;
 }
 
-bool Tiles::read_rows(const ImageView& image, const Span& span, std::vector<std::int16_t>& row) {
+bool Tiles::read_rows(const ImageView& image, const Span& span, Row& row) {
     const Box &first = boxes[span.first], &last = boxes[span.end - 1];
     const std::int64_t width = last.first[2] + last.n[2] - first.first[2];
-    const auto convert = image.type == ImageView::Type::float32  ? to_levels<float>
+    const bool is_float = image.is_photo || image.type == ImageView::Type::float32;
+    const auto convert = is_float                               ? to_levels<float>
                          : image.type == ImageView::Type::int16  ? to_levels<std::int16_t>
                          : image.type == ImageView::Type::uint16 ? to_levels<std::uint16_t>
                                                                  : to_levels<std::uint8_t>;
+    const auto photo_to_lab = image.type == ImageView::Type::uint8 ? to_lab<std::uint8_t> : to_lab<float>;
     bool is_finite = true;
-    for (std::int64_t z = 0; z < first.n[0]; ++z)
+    const auto read_row = [&](std::int64_t z, std::int64_t y) {
+        const std::int64_t start =
+            grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
+        if (image.is_photo) photo_to_lab(image, grid.n_elements(), start, width, row.lab.data());
         for (int c = 0; c < n_channels; ++c) {
-            for (std::int64_t y = 0; y < first.n[1]; ++y) {
-                const std::int64_t start =
-                    grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
-                is_finite &= convert(image.values, c * grid.n_elements() + start, width, image.low[c],
-                                     image.gain[c], image.n_bits_dropped, row.data());
-                const std::int16_t* from = row.data();
-                for (std::int64_t tile = span.first; tile < span.end; ++tile) {
-                    const std::int64_t n_x = boxes[tile].n[2], stride = padded(first.n[1] * n_x);
-                    std::copy(from, from + n_x,
-                              levels.get() + offsets[tile] * n_channels +
-                                  (z * n_channels + c) * stride + y * n_x);
-                    from += n_x;
-                }
-            }
+            is_finite &= image.is_photo
+                             ? convert(row.lab.data(), c * width, width, image.low[c], image.gain[c],
+                                       image.n_bits_dropped, row.levels.data())
+                             : convert(image.values, c * grid.n_elements() + start, width, image.low[c],
+                                       image.gain[c], image.n_bits_dropped, row.levels.data());
+            const std::int16_t* from = row.levels.data();
             for (std::int64_t tile = span.first; tile < span.end; ++tile) {
-                const std::int64_t n = first.n[1] * boxes[tile].n[2], stride = padded(n);
+                const std::int64_t n_x = boxes[tile].n[2], n = first.n[1] * n_x, stride = padded(n);
                 std::int16_t* const plane =
                     levels.get() + offsets[tile] * n_channels + (z * n_channels + c) * stride;
-                std::fill(plane + n, plane + stride, plane[n - 1]);
+                std::copy(from, from + n_x, plane + y * n_x);
+                from += n_x;
+                if (y == first.n[1] - 1) std::fill(plane + n, plane + stride, plane[n - 1]);
             }
         }
+    };
+    for (std::int64_t z = 0; z < first.n[0]; ++z)
+        for (std::int64_t y = 0; y < first.n[1]; ++y) read_row(z, y);
     return is_finite;
 }
 

@@ -20,6 +20,7 @@ struct ImageView {
     const void* values = nullptr;
     Type type = Type::float32;
     int n_channels = 1;
+    bool is_photo = false;        // red, green and blue, float32 or uint8: to be compared in CIELAB
     const float* low = nullptr;   // for each channel, the intensity that becomes level 0
     const float* gain = nullptr;  // levels for one unit of intensity
     int n_bits_dropped = 0;       // of levels, where fewer than 4096 are told apart
@@ -65,7 +66,13 @@ struct Tiles {
         std::int64_t first, end;
     };
 
-    bool read_rows(const ImageView& image, const Span& span, std::vector<std::int16_t>& row);
+    // What a thread uses again for every row.
+    struct Row {
+        std::vector<float> lab;            // of a photo: channel, element
+        std::vector<std::int16_t> levels;  // of one channel
+    };
+
+    bool read_rows(const ImageView& image, const Span& span, Row& row);
     void find_ranges(std::int64_t tile);
     void colour(std::int64_t tile, const std::uint8_t* where);
 

@@ -167,6 +167,8 @@ def scale_to_levels(image: RawImage, settings: SuperpixelSettings) -> Levels:
     """
     _check_not_empty(image)
     image, scale = _scaled(image, settings)
+    if settings.is_photo:
+        image = _photo_to_lab(image)
     levels = np.empty(image.shape, np.int16)
     for channel, low, gain, result in zip(image, scale.low, scale.gain, levels, strict=True):
         if not np.isfinite(channel).all():
@@ -233,6 +235,7 @@ def seed(
         weights=[1.0] * n_missing + weights,
         n_iterations=settings.n_iterations,
         shifts=None if rng is None else _random_shifts(shape, n_cells, rng),
+        is_photo=settings.is_photo and not is_scaled,
     )
     volume = image.reshape(len(image), *[1] * n_missing, *shape)
     return Seeded(
@@ -273,8 +276,8 @@ class _Scale(NamedTuple):
 def _scaled(image: RawImage, settings: SuperpixelSettings) -> tuple[RawImage, _Scale]:
     """Return an image as the compiled core takes it, and how it comes to levels."""
     if settings.is_photo:
-        has_contrast = any(channel.min() < channel.max() for channel in image)
-        return _photo_to_lab(image), _Scale((-1.0,) * 3, (PHOTO_UNIT,) * 3, has_contrast)
+        photo, has_contrast = _checked_photo(image)
+        return photo, _Scale((-1.0,) * 3, (PHOTO_UNIT,) * 3, has_contrast)
     low, gain = zip(*(_level_scale(channel) for channel in image), strict=True)
     if image.dtype not in CORE_TYPES:
         image = image.astype(np.float32)
@@ -295,8 +298,10 @@ def _level_scale(channel: np.ndarray) -> tuple[float, float]:
     return (low, min((N_LEVELS - 1) / (high - low), LARGEST_GAIN)) if low < high else (low, 0.0)
 
 
-def _photo_to_lab(image: RawImage) -> Image:
-    lowest, highest = float(image.min()), float(image.max())
+def _checked_photo(image: RawImage) -> tuple[RawImage, bool]:
+    """Return a photograph as the compiled core takes it, and whether it has contrast."""
+    low, high = image.reshape(len(image), -1).min(axis=1), image.reshape(len(image), -1).max(axis=1)
+    lowest, highest = float(low.min()), float(high.max())
     if not isfinite(lowest) or not isfinite(highest):
         check_finite(-1)
     if image.shape[0] != 3 or lowest < 0 or highest > 255:
@@ -306,8 +311,12 @@ def _photo_to_lab(image: RawImage) -> Image:
             " set is_photo to false for any other image"
         )
     photo = image if image.dtype == np.uint8 else image.astype(np.float32)
-    lab = np.empty(image.shape, np.float32)
-    native.photo_to_lab(np.ascontiguousarray(photo).reshape(3, -1), lab.reshape(3, -1), 1)
+    return photo, bool((low < high).any())
+
+
+def _photo_to_lab(photo: RawImage) -> Image:
+    lab = np.empty(photo.shape, np.float32)
+    native.photo_to_lab(np.ascontiguousarray(photo).reshape(3, -1), lab.reshape(3, -1))
     return lab
 
 
