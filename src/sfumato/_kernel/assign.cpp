@@ -4,6 +4,10 @@
 // for which  c² − 2 e·c  is least (e² is the same for all). That is a sum of one term for each axis
 // and channel, linear in the element; and so is the difference between two centres, which is why one can
 // tell from the ends of a tile's ranges that a centre is nowhere the nearest.
+//
+// Such a distance times 64, plus the direction in which the centre's cell lies, is a key: the least of
+// an element's keys tells the nearest centre, and of equals the first. Keys are sums of products of
+// 16-bit numbers: 16 times what is said of the element, -8 times what is said of the centre.
 
 #include "assign.hpp"
 
@@ -18,12 +22,27 @@ namespace SFUMATO_ISA {
 namespace {
 
 // How many vectors of elements are worked on side by side: as many as there are registers for.
-#ifdef __AVX512F__
+#ifdef __AVX512VNNI__
 constexpr int N_VECTORS = 4;
 #else
 constexpr int N_VECTORS = 1;
 #endif
 static_assert(BLOCK % (N_VECTORS * N_LANES) == 0, "a block must be whole groups of vectors");
+
+constexpr std::int32_t KEYS = 64;  // for one unit of distance
+constexpr std::int32_t ELEMENT_FACTOR = 16, CENTRE_FACTOR = -8;
+static_assert(ELEMENT_FACTOR * CENTRE_FACTOR == -2 * KEYS, "products must be −2 e·c in units of keys");
+
+// The direction of a neighbouring cell (0 to 26) as two bits for each axis, in the same order.
+std::int32_t code_of(int direction) { return direction / 9 << 4 | direction / 3 % 3 << 2 | direction % 3; }
+
+// The colours of the cells in some directions from one of a given colour: two bits for each axis, added
+// without carrying from one axis to the next.
+Ints colours_from(std::int32_t own, Ints codes) {
+    constexpr std::int32_t LOW = 0b010101, HIGH = 0b101010;
+    const std::int32_t first = ((own & LOW) + LOW) ^ ((own ^ 0b111111) & HIGH);  // one cell back
+    return ((codes & all(LOW)) + all(first & LOW)) ^ ((codes ^ all(first)) & all(HIGH));
+}
 
 template <int C>
 class Tile {
@@ -107,38 +126,41 @@ class Tile {
         for (int i = 0; i < n_slots_; ++i) {
             if (excess[i] > 0) continue;
             candidates_ |= std::uint32_t(1) << direction_[i];
-            for (int axis = 0; axis < N_AXES; ++axis)
-                place_[axis][n] = -2.0f * static_cast<float>(feature(axis)[i]);
-            for (int c = 0; c < n_channels_; ++c)
-                scratch_.levels[c * N_SLOTS + n] = -2.0f * static_cast<float>(feature(N_AXES + c)[i]);
-            square_[n] = square_[i];
-            colour_[n++] = task_.centre_colours[direction_[i]];
+            start_[n] = KEYS * square_[i] + code_of(direction_[i]);
+            in_plane_factor_[n] = packed(CENTRE_FACTOR * feature(1)[i], CENTRE_FACTOR * feature(2)[i]);
+            for (int pair = 0; pair < n_pairs(); ++pair)
+                scratch_.factors[pair * N_SLOTS + n] = packed(factor(2 * pair, i), factor(2 * pair + 1, i));
+            ++n;
         }
         n_slots_ = n;
     }
 
-    void lay_out_plane() {
-        const std::int64_t n_x = task_.box.n[2];
-        float *const y = scratch_.y.data(), *const x = scratch_.x.data();
-        for (std::int64_t i = 0; i < n_x; ++i)
-            x[i] = static_cast<float>(task_.places[2][i] - middle(2));
-        for (std::int64_t row = 0; row < task_.box.n[1]; ++row) {
-            std::fill_n(y + row * n_x, n_x, static_cast<float>(task_.places[1][row] - middle(1)));
-            if (row > 0) std::copy(x, x + n_x, x + row * n_x);
-        }
-        std::fill(y + n_in_plane_, y + stride_, y[n_in_plane_ - 1]);
-        std::fill(x + n_in_plane_, x + stride_, x[n_in_plane_ - 1]);
+    // What is said of elements beside their place in the plane, in pairs: the levels, then z.
+    int n_pairs() const { return (n_channels_ + 2) / 2; }
+
+    std::int32_t factor(int i, int slot) const {
+        if (i > n_channels_) return 0;
+        return CENTRE_FACTOR * feature(i < n_channels_ ? N_AXES + i : 0)[slot];
     }
 
-    // What of the distances does not depend on z or levels.
+    void lay_out_plane() {
+        const std::int64_t n_x = task_.box.n[2];
+        std::int32_t* to = scratch_.yx.data();
+        for (std::int64_t row = 0; row < task_.box.n[1]; ++row, to += n_x) {
+            const std::int32_t y = ELEMENT_FACTOR * (task_.places[1][row] - middle(1));
+            for (std::int64_t i = 0; i < n_x; ++i)
+                to[i] = packed(y, ELEMENT_FACTOR * (task_.places[2][i] - middle(2)));
+        }
+        std::fill(to, scratch_.yx.data() + stride_, to[-1]);
+    }
+
+    // What of the keys does not depend on z or levels.
     void measure_in_plane(std::int64_t first) {
         const std::int64_t n = std::min<std::int64_t>(BLOCK, stride_ - first);
         for (std::int64_t i = 0; i < n; i += N_LANES) {
-            const Floats y = load<Floats>(scratch_.y.data() + first + i);
-            const Floats x = load<Floats>(scratch_.x.data() + first + i);
+            const Pairs place = load_pairs(scratch_.yx.data() + first + i);
             for (int j = 0; j < n_slots_; ++j)
-                store(in_plane_[j] + i, y * all(place_[1][j]) + x * all(place_[2][j]) +
-                                            all(static_cast<float>(square_[j])));
+                store(in_plane_[j] + i, add_products(all(start_[j]), place, all_pairs(in_plane_factor_[j])));
         }
     }
 
@@ -147,58 +169,58 @@ class Tile {
         const std::int16_t* const levels = task_.levels + z * stride_ * n_channels_ + first;
         std::uint8_t* const colours = task_.colours + z * stride_ + first;
         const int n = static_cast<int>(std::min<std::int64_t>(BLOCK, stride_ - first));
-        const float z_place = static_cast<float>(task_.places[0][z] - middle(0));
-        for (int j = 0; j < n_slots_; ++j) z_term_[j] = z_place * place_[0][j];
+        const Ints z_place = all(ELEMENT_FACTOR * (task_.places[0][z] - middle(0)));
         alignas(64) std::uint8_t before[BLOCK];
         std::memcpy(before, colours, n);
         int i = 0;
         for (; i + N_VECTORS * N_LANES <= n; i += N_VECTORS * N_LANES)
-            choose_nearest<IsFlat, N_VECTORS>(first, i, levels + i, colours + i);
-        for (; i < n; i += N_LANES) choose_nearest<IsFlat, 1>(first, i, levels + i, colours + i);
+            choose_nearest<IsFlat, N_VECTORS>(first, i, z_place, levels + i, colours + i);
+        for (; i < n; i += N_LANES)
+            choose_nearest<IsFlat, 1>(first, i, z_place, levels + i, colours + i);
         move_changed(before, colours, n, z, first, levels);
     }
 
     template <bool IsFlat, int V>
-    void choose_nearest(std::int64_t block, int first, const std::int16_t* levels,
+    void choose_nearest(std::int64_t block, int first, Ints z_place, const std::int16_t* levels,
                         std::uint8_t* colours) const {
-        const float *const y = scratch_.y.data() + block + first, *const x = scratch_.x.data() + block + first;
-        Floats level[C ? C : 1][V], least[V];
-        Ints nearest[V];
+        constexpr int N_PAIRS = C ? (C + 2) / 2 : 1;
+        Pairs place[V], pair[N_PAIRS][V];
+        Ints least[V];
         for (int v = 0; v < V; ++v) {
-            for (int c = 0; c < C; ++c) level[c][v] = level_at(levels, c, v);
-            least[v] = all(std::numeric_limits<float>::infinity());
-            nearest[v] = all(0);
+            if (IsFlat) place[v] = load_pairs(scratch_.yx.data() + block + first + v * N_LANES);
+            for (int p = 0; C && p < N_PAIRS; ++p) pair[p][v] = pair_at(levels, z_place, p, v);
+            least[v] = all(std::numeric_limits<std::int32_t>::max());
         }
         for (int j = 0; j < n_slots_; ++j) {
-            const float* const in_plane = in_plane_[j] + first;
-            const Floats z_term = all(z_term_[j] + (IsFlat ? static_cast<float>(square_[j]) : 0.0f));
-            const Floats y_centre = all(place_[1][j]), x_centre = all(place_[2][j]);
-            const Ints colour = all(colour_[j]);
+            const std::int32_t* const in_plane = in_plane_[j] + first;
+            const Ints start = all(start_[j]);
+            const Pairs in_plane_factor = all_pairs(in_plane_factor_[j]);
             for (int v = 0; v < V; ++v) {
-                Floats distance = z_term;
-                if (IsFlat)
-                    distance = distance + load<Floats>(y + v * N_LANES) * y_centre +
-                               load<Floats>(x + v * N_LANES) * x_centre;
-                else
-                    distance = distance + load<Floats>(in_plane + v * N_LANES);
-                for (int c = 0; c < (C ? C : n_channels_); ++c) {
-                    const Floats value = C ? level[C ? c : 0][v] : level_at(levels, c, v);
-                    distance = distance + value * all(scratch_.levels[c * N_SLOTS + j]);
-                }
-                const Ints is_nearer = distance < least[v];
-                least[v] = choose_from(is_nearer, distance, least[v]);
-                nearest[v] = choose_from(is_nearer, colour, nearest[v]);
+                Ints key = IsFlat ? add_products(start, place[v], in_plane_factor)
+                                  : load<Ints>(in_plane + v * N_LANES);
+                for (int p = 0; p < (C ? N_PAIRS : n_pairs()); ++p)
+                    key = add_products(key, C ? pair[C ? p : 0][v] : pair_at(levels, z_place, p, v),
+                                       all_pairs(scratch_.factors[p * N_SLOTS + j]));
+                least[v] = lesser(key, least[v]);
             }
         }
         for (int v = 0; v < V; ++v) {
             const Bytes before = load<Bytes>(colours + v * N_LANES);
-            store(colours + v * N_LANES, unless(NOWHERE, before, to_bytes(nearest[v])));
+            const Ints now = colours_from(task_.own_colour, least[v]);
+            store(colours + v * N_LANES, unless(NOWHERE, before, to_bytes(now)));
         }
     }
 
-    Floats level_at(const std::int16_t* levels, int c, int v) const {
-        return to_floats(to_ints(load<Shorts>(levels + c * stride_ + v * N_LANES)) -
-                         all(middle_level(c)));
+    Pairs pair_at(const std::int16_t* levels, Ints z_place, int pair, int v) const {
+        const auto at = [&](int i) {
+            return i < n_channels_ ? level_at(levels, i, v) : i == n_channels_ ? z_place : all(0);
+        };
+        return pairs(at(2 * pair), at(2 * pair + 1));
+    }
+
+    Ints level_at(const std::int16_t* levels, int c, int v) const {
+        return (to_ints(load<Shorts>(levels + c * stride_ + v * N_LANES)) - all(middle_level(c))) *
+               all(ELEMENT_FACTOR);
     }
 
     // Take the elements that have another colour than before from one centre's sums to another's.
@@ -232,8 +254,8 @@ class Tile {
         };
         move(0, 1);
         move(1, z_place);
-        move(2, static_cast<std::int64_t>(scratch_.y[i]));
-        move(3, static_cast<std::int64_t>(scratch_.x[i]));
+        move(2, low_of(scratch_.yx[i]) / ELEMENT_FACTOR);
+        move(3, high_of(scratch_.yx[i]) / ELEMENT_FACTOR);
         for (int c = 0; c < n_channels_; ++c) move(N_PLACE_SUMS + c, levels[c * stride_]);
         changed_ |= std::uint64_t(1) << from | std::uint64_t(1) << to;
     }
@@ -246,11 +268,10 @@ class Tile {
     std::uint64_t changed_ = 0;
     int n_slots_ = 0;  // centres that some element of the tile may be nearest to
     std::int32_t direction_[N_SLOTS];
-    std::int32_t colour_[N_SLOTS];
-    alignas(64) std::int32_t square_[N_SLOTS] = {};  // c²
-    float place_[N_AXES][N_SLOTS];                   // −2 c
-    float z_term_[N_SLOTS];
-    alignas(64) float in_plane_[N_NEAR][BLOCK];      // c² − 2 (y, x)·c
+    alignas(64) std::int32_t square_[N_SLOTS] = {};        // c²
+    std::int32_t start_[N_SLOTS];                          // the key of an element in the tile's middle
+    std::int32_t in_plane_factor_[N_SLOTS];                // a pair, y and x
+    alignas(64) std::int32_t in_plane_[N_NEAR][BLOCK];     // keys, but for z and levels
 };
 
 }  // namespace

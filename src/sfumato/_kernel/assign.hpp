@@ -1,7 +1,8 @@
 // The inner loop of SLIC: give every element of a tile to the nearest of the near centres.
 //
-// Places and levels are whole numbers, so small that float32 holds every sum exactly: neither the order
-// of operations nor their fusing changes a bit (see slic.cpp).
+// Places and levels are whole numbers, so small that every squared distance is less than 2²⁴ (see slic.cpp):
+// a distance and which centre it belongs to fit in 32 bits, and neither the order of operations nor the
+// processor changes a bit.
 #pragma once
 
 #include <array>
@@ -26,7 +27,7 @@ struct Assignment {
     std::uint8_t* colours;
     int n_channels;
     std::array<const std::int32_t*, N_NEAR> centres;  // place and levels; null where there is none
-    std::array<std::uint8_t, N_NEAR> centre_colours;
+    std::uint8_t own_colour;   // of the tile's cell
     std::uint32_t moved;       // a bit for each centre that is not where it was
     std::uint32_t candidates;  // for each that some element might have been nearest to the last time
 
@@ -39,13 +40,13 @@ struct Assignment {
 // compiled: code of the standard library must not be compiled for one instruction set and be linked
 // for all.
 struct Scratch {
-    std::vector<float> y, x;             // the place of every element of a plane, from the tile's middle
-    std::vector<float> levels;           // of the centres, from the middle of the range: channel, slot
+    std::vector<std::int32_t> yx;        // the place of every element of a plane, y and x from the middle, a pair
+    std::vector<std::int32_t> factors;   // of the centres: pair of features, slot
     std::vector<std::int64_t> changes;   // of sums, for each colour, places from the tile's middle; added to
     std::vector<std::int32_t> deltas;    // for pruning: feature, slot
 
     Scratch(std::int64_t n_in_plane, int n_channels)
-        : y(Tiles::padded(n_in_plane)), x(y.size()), levels(n_channels * N_SLOTS),
+        : yx(Tiles::padded(n_in_plane)), factors((n_channels + 3) / 2 * N_SLOTS),
           changes(N_COLOURS * (N_PLACE_SUMS + n_channels)),
           deltas((N_AXES + n_channels) * N_SLOTS) {}
 };

@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 #include "grid.hpp"
 
 namespace sfumato {
@@ -16,7 +20,6 @@ typedef std::int32_t Ints __attribute__((vector_size(4 * N_LANES)));
 typedef std::int16_t Shorts __attribute__((vector_size(2 * N_LANES)));
 typedef std::uint8_t Bytes __attribute__((vector_size(N_LANES)));
 
-static inline Floats to_floats(Shorts values) { return __builtin_convertvector(values, Floats); }
 static inline Floats to_floats(Ints values) { return __builtin_convertvector(values, Floats); }
 static inline Ints to_ints(Shorts values) { return __builtin_convertvector(values, Ints); }
 static inline Ints to_ints(Bytes values) { return __builtin_convertvector(values, Ints); }
@@ -57,6 +60,7 @@ static inline Ints operator<(Floats a, Floats b) { return each<Ints>([&](int i) 
 static inline Ints operator<=(Floats a, Floats b) { return each<Ints>([&](int i) { return a[i] <= b[i] ? -1 : 0; }); }
 static inline Ints operator<(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] < b[i] ? -1 : 0; }); }
 static inline Ints operator==(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] == b[i] ? -1 : 0; }); }
+static inline Ints operator^(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] ^ b[i]; }); }
 static inline Ints operator&(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] & b[i]; }); }
 static inline Ints operator+(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] + b[i]; }); }
 static inline Ints operator*(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] * b[i]; }); }
@@ -64,7 +68,6 @@ static inline Ints operator-(Ints a, Ints b) { return each<Ints>([&](int i) { re
 static inline Floats to_floats(Ints a) { return each<Floats>([&](int i) { return float(a[i]); }); }
 static inline Ints to_ints(Shorts a) { return each<Ints>([&](int i) { return std::int32_t(a[i]); }); }
 static inline Ints to_ints(Bytes a) { return each<Ints>([&](int i) { return std::int32_t(a[i]); }); }
-static inline Floats to_floats(Shorts a) { return each<Floats>([&](int i) { return float(a[i]); }); }
 static inline Bytes to_bytes(Ints a) { return each<Bytes>([&](int i) { return std::uint8_t(a[i]); }); }
 static inline Floats all(float value) { return each<Floats>([&](int) { return value; }); }
 static inline Ints all(std::int32_t value) { return each<Ints>([&](int) { return value; }); }
@@ -85,5 +88,74 @@ template <typename Lanes, typename T>
 static inline void store(T* to, const Lanes& lanes) {
     std::memcpy(to, &lanes, sizeof lanes);
 }
+
+// Two numbers of 16 bits each as one of 32 bits.
+static inline std::int32_t packed(std::int32_t low, std::int32_t high) {
+    return static_cast<std::int32_t>((static_cast<std::uint32_t>(low) & 0xffff) |
+                                     static_cast<std::uint32_t>(high) << 16);
+}
+static inline std::int32_t low_of(std::int32_t pair) { return static_cast<std::int16_t>(pair); }
+static inline std::int32_t high_of(std::int32_t pair) { return pair >> 16; }
+
+// Sixteen pairs. `add_products` adds to every lane of a sum the products of the low and of the high numbers
+// of two pairs; x86 has instructions for that, others multiply twice.
+#ifdef __SSE2__
+
+using Pairs = Ints;
+static inline Pairs load_pairs(const std::int32_t* from) { return load<Ints>(from); }
+static inline Pairs all_pairs(std::int32_t pair) { return all(pair); }
+static inline Pairs pairs(Ints low, Ints high) { return (low & all(0xffff)) | high << 16; }
+
+#if defined(__AVX512VNNI__)
+static inline Ints add_products(Ints sum, Pairs a, Pairs b) {
+    return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+}
+static inline Ints lesser(Ints a, Ints b) { return (Ints)_mm512_min_epi32((__m512i)a, (__m512i)b); }
+#else
+#ifdef __AVX2__
+using Part = __m256i;
+static inline Part multiply_add(Part a, Part b) { return _mm256_madd_epi16(a, b); }
+static inline Part lesser_of(Part a, Part b) { return _mm256_min_epi32(a, b); }
+#else
+using Part = __m128i;
+static inline Part multiply_add(Part a, Part b) { return _mm_madd_epi16(a, b); }
+static inline Part lesser_of(Part a, Part b) {
+    const Part is_less = _mm_cmplt_epi32(a, b);
+    return _mm_or_si128(_mm_and_si128(is_less, a), _mm_andnot_si128(is_less, b));
+}
+#endif
+// Compilers do not find these by themselves where a vector takes several registers.
+static inline Ints by_parts(Part work(Part, Part), Ints a, Ints b) {
+    constexpr int N_PARTS = sizeof(Ints) / sizeof(Part);
+    Part x[N_PARTS], y[N_PARTS];
+    std::memcpy(x, &a, sizeof a);
+    std::memcpy(y, &b, sizeof b);
+    for (int i = 0; i < N_PARTS; ++i) x[i] = work(x[i], y[i]);
+    std::memcpy(&a, x, sizeof a);
+    return a;
+}
+static inline Ints add_products(Ints sum, Pairs a, Pairs b) { return sum + by_parts(multiply_add, a, b); }
+static inline Ints lesser(Ints a, Ints b) { return by_parts(lesser_of, a, b); }
+#endif
+
+#else
+
+struct Pairs {
+    Ints low, high;
+};
+static inline Pairs pairs(Ints low, Ints high) { return {low, high}; }
+static inline Pairs all_pairs(std::int32_t pair) { return {all(low_of(pair)), all(high_of(pair))}; }
+static inline Pairs load_pairs(const std::int32_t* from) {
+    Pairs result;
+    for (int i = 0; i < N_LANES; ++i) {
+        result.low[i] = low_of(from[i]);
+        result.high[i] = high_of(from[i]);
+    }
+    return result;
+}
+static inline Ints add_products(Ints sum, Pairs a, Pairs b) { return sum + a.low * b.low + a.high * b.high; }
+static inline Ints lesser(Ints a, Ints b) { return choose_from(a < b, a, b); }
+
+#endif
 
 }  // namespace sfumato

@@ -147,15 +147,13 @@ class Slic {
                         tiles_.colours.get() + tiles_.offsets[tile],
                         n_channels_,
                         {},
-                        {},
+                        own_colours_[tile],
                         0,
                         candidates_[tile]};
-        const std::uint8_t own = own_colours_[tile];
         for (int i = 0; i < N_NEAR; ++i) {
             const std::int32_t near = near_[tile][i];
             if (near < 0) continue;
             task.centres[i] = centres_.data() + near * n_values_;
-            task.centre_colours[i] = colours_from_own_[i][own];
             task.moved |= std::uint32_t(has_moved_[near]) << i;
         }
         if (task.moved == 0) return;
@@ -164,7 +162,7 @@ class Slic {
         const Assigned assigned = assign_tile(task, scratch);
         candidates_[tile] = assigned.candidates;
         for (int i = 0; i < N_NEAR; ++i) {
-            const std::uint8_t colour = task.centre_colours[i];
+            const std::uint8_t colour = colours_from_own_[i][task.own_colour];
             if (!task.centres[i] || !(assigned.changed >> colour & 1)) continue;
             std::atomic<std::int64_t>* const sums = sums_.get() + near_[tile][i] * n_sums_;
             std::int64_t* const changes = scratch.changes.data() + colour * n_sums_;

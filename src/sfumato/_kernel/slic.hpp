@@ -16,8 +16,8 @@ struct SlicSettings {
     const float* shifts;                // for each cell and axis: elements; or null
 };
 
-// How many bits of the 4096 levels are dropped, so that all squared distances are whole numbers that
-// float32 holds exactly. Places are counted in the levels that are left. Channels without contrast do not count.
+// How many bits of the 4096 levels are dropped, so that all squared distances are whole numbers of less
+// than 2²⁴. Places are counted in the levels that are left. Channels without contrast do not count.
 int n_bits_to_drop(const Grid& grid, const ImageView& image, const SlicSettings& settings);
 
 // Write to `tiles.colours` the colour of the near cell whose centre every element is nearest to.
