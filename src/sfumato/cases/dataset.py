@@ -21,6 +21,7 @@ from sfumato.cases.folder import join_channels, list_images, read_folder
 from sfumato.cases.manifest import MANIFEST_NAME, read_manifest
 from sfumato.cases.record import CaseRecord, Listing, sorted_records
 from sfumato.errors import CaseError, DatasetError, FileError, InputError, unknown_name
+from sfumato.image.dicom_files import split_place
 from sfumato.image.files import read_channels, read_image, read_label
 from sfumato.image.geometry import Geometry
 from sfumato.labels.classes import ClassList
@@ -56,16 +57,18 @@ class Dataset:
         Args:
             path: A folder with cases.csv, with a dataset.json of nnU-Net or the Decathlon, or
                 with images/ and labels/ (the first of these that is there); a folder of
-                images; a DICOM folder; one image; or a manifest.
+                images; a DICOM folder, or a series named in one; one image; or a manifest.
 
         Raises:
             DatasetError: If the path is missing, or nothing of the above.
         """
         path = Path(path)
-        if not path.exists():
+        is_choice = split_place(path)[1] is not None
+        if not path.exists() and not is_choice:
             raise DatasetError(f"{path}: no such folder; check the path")
         is_manifest = path.is_file() and path.suffix.lower() == ".csv"
-        if path.is_file() and not is_manifest and path.name != DESCRIPTION_NAME:
+        is_image = path.is_file() and not is_manifest and path.name != DESCRIPTION_NAME
+        if is_image or is_choice:
             return Dataset(path.name, Listing(records=sorted_records(path, list_images(path))))
         folder = path.parent if path.is_file() else path
         manifest = path if is_manifest else folder / MANIFEST_NAME

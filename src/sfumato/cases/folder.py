@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sfumato.cases.record import CaseRecord, Listing, sorted_records
 from sfumato.errors import DatasetError, unknown_name
+from sfumato.image.dicom_files import split_place, starts_like_dicom
 from sfumato.image.files import IMAGE_SUFFIXES, file_stem, file_suffix
 
 CHANNEL_ENDING = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -14,7 +15,6 @@ CHANNEL_ENDING = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 _DICOM_SUFFIX = ".dcm"
 _DICOM_INDEX = "DICOMDIR"  # lists the files of a disc; DICOM itself, but no image
-_MAGIC_AT, _MAGIC = 128, b"DICM"
 _MOST_FILES_OPENED = 5
 
 
@@ -65,6 +65,8 @@ def list_images(path: Path) -> list[CaseRecord]:
     Raises:
         DatasetError: If there are none.
     """
+    if split_place(path)[1] is not None or starts_like_dicom(path):
+        return [_image_record(path)]
     if path.is_file() and file_suffix(path) not in IMAGE_SUFFIXES:
         raise DatasetError(f"{path}: {unknown_name('file type', path.suffix, IMAGE_SUFFIXES)}")
     if path.is_file() or is_series(path):
@@ -131,23 +133,28 @@ def is_series(path: Path) -> bool:
     if any(file_suffix(file) in IMAGE_SUFFIXES for file in files):
         return False
     others = (file for file in files if file.is_file() and file.name.upper() != _DICOM_INDEX)
-    return any(_starts_like_dicom(file) for file in islice(others, _MOST_FILES_OPENED))
-
-
-def _starts_like_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
-    except OSError:  # whoever wants to read it is told
-        return False
+    return any(starts_like_dicom(file) for file in islice(others, _MOST_FILES_OPENED))
 
 
 def _is_image(path: Path) -> bool:
-    return (path.is_file() and file_suffix(path) in IMAGE_SUFFIXES) or is_series(path)
+    if path.is_file():
+        return file_suffix(path) in IMAGE_SUFFIXES
+    return is_series(path) or _has_series_within(path)
+
+
+def _has_series_within(folder: Path) -> bool:
+    """Tell whether a folder that holds no images itself has a DICOM series at any depth."""
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    if any(entry.is_file() and file_suffix(entry) in IMAGE_SUFFIXES for entry in entries):
+        return False
+    folders = [entry for entry in entries if entry.is_dir()]
+    return any(is_series(entry) or _has_series_within(entry) for entry in folders)
 
 
 def _image_record(path: Path) -> CaseRecord:
-    case_id = path.resolve().name if path.is_dir() else file_stem(path)
+    # The dots of a UID are no ending.
+    is_named = path.is_file() and file_suffix(path) in IMAGE_SUFFIXES
+    case_id = file_stem(path) if is_named else path.resolve().name
     return CaseRecord(id=case_id, group=case_id, image_paths=(path,))
 
 

@@ -7,11 +7,14 @@ import numpy as np
 
 from sfumato.arrays import Image, LabelValues
 from sfumato.errors import FileError, InputError, unknown_name
+from sfumato.image.dicom import read_dicom
+from sfumato.image.dicom_files import split_place, starts_like_dicom
 from sfumato.image.elements import Elements
 from sfumato.image.flat import read_picture, read_tiff, write_picture
 from sfumato.image.geometry import Geometry
-from sfumato.image.itk import read_itk, read_series, write_itk
+from sfumato.image.itk import read_itk, write_itk
 from sfumato.image.names import (
+    DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
     ITK_SUFFIXES,
     NIFTI_SUFFIXES,
@@ -54,7 +57,8 @@ def read_image(path: Path | str) -> tuple[Image, Geometry]:
     do not say how large an element is; it counts as 1 mm.
 
     Args:
-        path: An image file, or a folder with one DICOM series.
+        path: An image file; a folder or zip archive with one DICOM series; or either with the
+            UID of one of its series behind, as if that were a file in there.
 
     Raises:
         FileError: If the file is missing, damaged, not an image, or has intensities that
@@ -154,11 +158,12 @@ def write_label(path: Path | str, values: LabelValues, geometry: Geometry) -> No
 
 
 def _read(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
-    if path.is_dir():
-        return read_series(path)
-    if not path.is_file():
+    container, _ = split_place(path)
+    if not container.exists():
         raise FileError(path, "no such file; check the path")
     suffix = file_suffix(path)
+    if _holds_dicom(path, suffix):
+        return read_dicom(path)
     if suffix in NIFTI_SUFFIXES:
         return read_nifti(path)
     if suffix in ITK_SUFFIXES:
@@ -167,8 +172,13 @@ def _read(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
         return read_tiff(path, is_label=is_label)
     if suffix in IMAGE_SUFFIXES:
         return read_picture(path, is_label=is_label)
-    hint = "; for DICOM give the folder of the series" if suffix == ".dcm" else ""
-    raise FileError(path, unknown_name("file type", suffix, IMAGE_SUFFIXES) + hint)
+    raise FileError(path, unknown_name("file type", suffix, IMAGE_SUFFIXES))
+
+
+def _holds_dicom(path: Path, suffix: str) -> bool:
+    if not path.is_file() or suffix in DICOM_SUFFIXES:
+        return True
+    return suffix not in IMAGE_SUFFIXES and starts_like_dicom(path)
 
 
 def _to_whole_numbers(path: Path, values: np.ndarray) -> LabelValues:

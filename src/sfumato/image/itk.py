@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files, and DICOM series, through SimpleITK."""
+"""NRRD and MetaImage files, through SimpleITK."""
 
 import zlib
 from pathlib import Path
@@ -69,32 +69,6 @@ def write_itk(path: Path, values: LabelValues, geometry: Geometry) -> None:
             raise FileError(
                 path, "cannot be written; check that the disk has space and allows it"
             ) from error
-
-
-def read_series(folder: Path) -> tuple[Elements, Geometry]:
-    """Read the one DICOM series that a folder holds, its slices put in order by their place.
-
-    Raises:
-        FileError: If there is no series or several, a slice is missing or damaged.
-    """
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise FileError(
-            folder,
-            f"holds {len(series) or 'no'} DICOM series; give a folder with the files of one series",
-        )
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-    try:
-        image = sitk.ReadImage(names)
-        positions = np.array([_slice_position(name) for name in names])
-    except RuntimeError as error:
-        raise damaged(folder, error) from error
-    elements = _channels_first(image)
-    check_shape(folder, elements.shape[1:])
-    affine = _affine(image)
-    # The slices' own places, unlike ITK's spacing, also tell a tilted gantry.
-    affine[:3, 2] = _LPS_TO_RAS @ _even_step(folder, positions)
-    return elements, placed(folder, elements.shape[1:], affine)
 
 
 def _read(path: Path, header: dict[str, str]) -> Any:
@@ -169,25 +143,3 @@ def _affine(image: Any) -> Affine:
     else:
         affine[:3, :3], affine[:3, 3] = _LPS_TO_RAS @ matrix, _LPS_TO_RAS @ origin
     return affine
-
-
-def _slice_position(name: str) -> tuple[float, ...]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(name)
-    reader.ReadImageInformation()
-    return tuple(reader.GetOrigin())
-
-
-def _even_step(folder: Path, positions: np.ndarray) -> np.ndarray:
-    """Return the way from one slice to the next, in ITK's millimetres."""
-    steps = np.diff(positions, axis=0)
-    mean = steps.mean(axis=0)
-    deviation_mm = float(np.linalg.norm(steps - mean, axis=1).max())
-    if deviation_mm > 0.02 * np.linalg.norm(mean):
-        lengths = np.linalg.norm(steps, axis=1)
-        raise FileError(
-            folder,
-            f"its slices lie {lengths.min():.4g} to {lengths.max():.4g} mm apart:"
-            " one is missing or doubled; export the series again",
-        )
-    return mean

@@ -6,8 +6,15 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, *TIFF_SUFFIXES)
-"""Every ending that can be read; a folder with one DICOM series can be read too."""
+DICOM_SUFFIXES = (".dcm", ".zip")
+IMAGE_SUFFIXES = (
+    *NIFTI_SUFFIXES,
+    *ITK_SUFFIXES,
+    *PICTURE_SUFFIXES,
+    *TIFF_SUFFIXES,
+    *DICOM_SUFFIXES,
+)
+"""Every ending that can be read; folders of DICOM files, which need none, can be read too."""
 
 # Formats in two files, or lossy ones, and what a label is written as instead.
 _WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}
@@ -35,17 +42,28 @@ def file_stem(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)]
 
 
+def is_dicom(path: Path) -> bool:
+    """Tell whether an image is DICOM, by what its name is: folders and unknown endings are.
+
+    Examples:
+        >>> is_dicom(Path("a.zip")), is_dicom(Path("study/IM0001")), is_dicom(Path("a.nii.gz"))
+        (True, True, False)
+    """
+    suffix = file_suffix(path)
+    return path.is_dir() or suffix in DICOM_SUFFIXES or suffix not in IMAGE_SUFFIXES
+
+
 def label_suffix(path: Path) -> str:
     """Return the ending under which the label of an image is best written.
 
     It is the image's own, except for formats that would lose something: JPEG changes values,
-    and .mhd and .nhdr spread over two files. A DICOM folder gets NIfTI.
+    and .mhd and .nhdr spread over two files. DICOM gets NIfTI.
 
     Examples:
         >>> label_suffix(Path("a.nii.gz")), label_suffix(Path("b.jpg")), label_suffix(Path("c.mhd"))
         ('.nii.gz', '.png', '.mha')
     """
-    suffix = file_suffix(path)
-    if path.is_dir() or suffix not in IMAGE_SUFFIXES:
+    if is_dicom(path):
         return ".nii.gz"
+    suffix = file_suffix(path)
     return _WRITTEN_AS.get(suffix, suffix)

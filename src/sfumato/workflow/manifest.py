@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sfumato.errors import FileError
+from sfumato.image.dicom_files import split_place
 from sfumato.settings import Settings
 from sfumato.storage import lock_file, os_reason
 
@@ -172,11 +173,14 @@ def file_state(path: Path, *, is_dated: bool = True) -> FileState:
         OSError: If it is not there or cannot be read.
     """
     n_bytes, modified_ns = size_and_time(path)
-    if path.is_dir():
-        lines = [f"{_sha256(file)}  {file.name}\n" for file in _files_of(path)]
+    container, series = split_place(path)
+    if container.is_dir():
+        lines = [f"{_sha256(file)}  {file.name}\n" for file in _files_of(container)]
         sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
     else:
-        sha256 = _sha256(path)
+        sha256 = _sha256(container)
+    if series is not None:
+        sha256 = hashlib.sha256(f"{sha256}  {series}\n".encode()).hexdigest()
     return FileState(n_bytes=n_bytes, modified_ns=modified_ns if is_dated else None, sha256=sha256)
 
 
@@ -186,6 +190,7 @@ def size_and_time(path: Path) -> tuple[int, int]:
     Raises:
         OSError: If it is not there.
     """
+    path, _ = split_place(path)
     state = path.stat()
     if not stat.S_ISDIR(state.st_mode):
         return state.st_size, state.st_mtime_ns
@@ -195,7 +200,7 @@ def size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file())
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _sha256(path: Path) -> str:
