@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sfumato.cli import options
+from sfumato.image.names import FileType
 
 
 def segment(
@@ -23,13 +24,18 @@ def segment(
         bool,
         typer.Option("--mirror", help="Average over mirrored images: slower, often better."),
     ] = False,
+    file_type: Annotated[
+        FileType,
+        typer.Option("--format", help="What to write: nifti, or the same as the image."),
+    ] = "same",
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Segment images with a trained model.
 
     A segmentation has its image's name, file type and grid, voxel for voxel, and the label
-    values of the data the model was trained on. A bad case does not stop the others.
+    values of the data the model was trained on; of a DICOM series it is a DICOM SEG. A bad
+    case does not stop the others.
 
     [dim]sfumato segment run scan.nii.gz more_scans/ --out segmentations --probabilities[/]
     """
@@ -41,18 +47,26 @@ def segment(
     from sfumato.storage import claim_folder
     from sfumato.training.loop import compute_dtype
     from sfumato.workflow.devices import choose_device
-    from sfumato.workflow.segmenting import gather_inputs, segment_cases
+    from sfumato.workflow.segmenting import check_file_type, gather_inputs, segment_cases
 
     trained, chosen = TrainedModel.load(model), choose_device(device)
     datasets = [Dataset.open(path) for path in inputs]
     if trained.n_channels > 1:
         datasets = [dataset.with_joined_channels(trained.n_channels) for dataset in datasets]
     records = gather_inputs(datasets)
+    check_file_type(records, file_type)
     settings = InferenceSettings(is_mirrored=mirror)
     predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen))
     paths = (path for record in records for path in record.image_paths)
     claim_folder(out, overwrite=overwrite, inputs=[model, *paths])
-    failures = segment_cases(predictor, records, out, has_probabilities=probabilities, track=track)
+    failures = segment_cases(
+        predictor,
+        records,
+        out,
+        has_probabilities=probabilities,
+        file_type=file_type,
+        track=track,
+    )
     if len(failures) < len(records):
         say(f"{counted(len(records) - len(failures), 'segmentation')} in {out}")
     end_with(failures, len(records))

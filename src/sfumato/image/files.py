@@ -21,6 +21,7 @@ from sfumato.image.names import (
     TIFF_SUFFIXES,
     file_stem,
     file_suffix,
+    is_dicom,
     label_suffix,
 )
 from sfumato.image.nifti import read_nifti, write_nifti
@@ -35,6 +36,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "file_stem",
     "file_suffix",
+    "is_dicom",
     "label_suffix",
     "read_channels",
     "read_class_names",

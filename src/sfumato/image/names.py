@@ -1,6 +1,7 @@
 """What the name of an image file says: its format and the case it belongs to."""
 
 from pathlib import Path
+from typing import Literal
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -15,6 +16,9 @@ IMAGE_SUFFIXES = (
     *DICOM_SUFFIXES,
 )
 """Every ending that can be read; folders of DICOM files, which need none, can be read too."""
+
+FileType = Literal["same", "nifti"]
+"""What segmentations are written as: their image's file type, or NIfTI whatever that is."""
 
 # Formats in two files, or lossy ones, and what a label is written as instead.
 _WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}

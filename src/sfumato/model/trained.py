@@ -7,13 +7,14 @@ from typing import Any
 
 import tomli_w
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from sfumato.errors import InputError, ModelError
 from sfumato.image.preprocessing import PreprocessingSettings
+from sfumato.image.structure_codes import StructureCodes, codes_by_name
 from sfumato.labels.classes import ClassList
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.settings import Settings
@@ -35,6 +36,7 @@ class _Description(Settings):
     class_values: tuple[int, ...]
     network: NetworkSettings
     preprocessing: PreprocessingSettings
+    codes: dict[str, StructureCodes] = Field(default_factory=dict)
     about: dict[str, Any]
 
 
@@ -51,6 +53,8 @@ class TrainedModel:
         classes: The structures it tells apart.
         preprocessing: How images are brought to it.
         about: For people: versions, data set, training time.
+        codes: What each class but the background is, for DICOM; looked up by its name where
+            nothing else was said.
     """
 
     network: nn.Module
@@ -61,6 +65,12 @@ class TrainedModel:
     classes: ClassList
     preprocessing: PreprocessingSettings
     about: dict[str, Any] = field(default_factory=dict)
+    codes: dict[str, StructureCodes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = codes_by_name(self.classes.foreground) | self.codes
+        ordered = {name: known[name] for name in self.classes.foreground}
+        object.__setattr__(self, "codes", ordered)
 
     def save(self, folder: Path | str) -> None:
         """Write the model to a folder, replacing one that is there."""
@@ -74,6 +84,7 @@ class TrainedModel:
             class_values=self.classes.values,
             network=self.network_settings,
             preprocessing=self.preprocessing,
+            codes=self.codes,
             about=self.about,
         )
         weights = {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
@@ -112,6 +123,7 @@ class TrainedModel:
             classes=classes,
             preprocessing=description.preprocessing,
             about=description.about,
+            codes=description.codes,
         )
 
     @staticmethod
