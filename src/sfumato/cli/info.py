@@ -63,6 +63,8 @@ def _text(value: object) -> str:
         return ", ".join(f"{_words(name)} {_text(v)}" for name, v in value.items())
     if isinstance(value, list) and value and isinstance(value[0], list):
         return "\n".join("  ".join(_text(v) for v in row) for row in value)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(_text(v) for v in value)
     if isinstance(value, list):
         return " × ".join(_text(v) for v in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

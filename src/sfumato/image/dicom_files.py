@@ -75,8 +75,8 @@ class SeriesFacts:
     number: int | None
     modality: str
     kind: str
-    n_files: int
-    n_images: int
+    files: int
+    images: int
     transfer_syntax: str
 
 
@@ -129,7 +129,7 @@ def find_series(path: Path) -> list[DicomFile]:
     if len(series) > 1:
         facts = [_facts(files) for files in series.values()]
         shown = " or ".join(
-            f"{container / f.uid} ({f.modality}, series {_shown(f.number)}, images: {f.n_images})"
+            f"{container / f.uid} ({f.modality}, series {_shown(f.number)}, images: {f.images})"
             for f in facts[:_MOST_SERIES_SHOWN]
         )
         more = len(facts) - _MOST_SERIES_SHOWN
@@ -314,8 +314,8 @@ def _facts(files: list[DicomFile]) -> SeriesFacts:
             number=None if number is None else int(number),
             modality=re.sub("[^A-Z]", "", str(header.get("Modality") or ""))[:16] or "unknown kind",
             kind=_kind(files[0]),
-            n_files=len(files),
-            n_images=sum(int(f.header.get("NumberOfFrames") or 1) for f in files),
+            files=len(files),
+            images=sum(int(f.header.get("NumberOfFrames") or 1) for f in files),
             transfer_syntax=files[0].syntax.name,
         )
 

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import ModelError, SfumatoError
 from sfumato.evaluation.softness import softened_share
-from sfumato.image.files import file_suffix, read_image
+from sfumato.image.dicom_files import SeriesFacts, list_series
+from sfumato.image.files import file_suffix, is_dicom, read_image
 from sfumato.image.geometry import Geometry
 from sfumato.image.names import IMAGE_SUFFIXES
 from sfumato.labels.soft_label_file import SUFFIX, read_soft_label
@@ -59,6 +61,9 @@ def describe(path: Path, track: Track = silently) -> Facts:
 
 
 def _describe_image(path: Path) -> Facts:
+    series = [_known(facts) for facts in list_series(path)] if is_dicom(path) else []
+    if len(series) > 1:
+        return {"kind": "dicom", "path": str(path), "series": series}
     image, geometry = read_image(path)
     low, high = np.percentile(image, (0.5, 99.5))
     facts: Facts = {
@@ -78,6 +83,8 @@ def _describe_image(path: Path) -> Facts:
         },
         "affine": np.round(geometry.affine, 6).tolist(),
     }
+    if series:
+        facts["dicom"] = series[0]
     if not geometry.is_placed:
         facts["note"] = SPACING_NOTE
     return facts
@@ -94,6 +101,10 @@ def _describe_soft_label(path: Path) -> Facts:
         "softened_share": round(softened_share(label.probability), 6),
         "bytes": path.stat().st_size,
     }
+
+
+def _known(series: SeriesFacts) -> Facts:
+    return {name: value for name, value in asdict(series).items() if value is not None}
 
 
 def _describe_dataset(dataset: Dataset, track: Track) -> Facts:
