@@ -1,6 +1,6 @@
 """A DICOM series as one image: its slices in the order of their places, in physical values."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pydicom.pixels.utils import pixel_array
 
 from sfumato.errors import FileError
 from sfumato.image.dicom_files import DicomFile, damaged_dicom, find_series, quietly, read_whole
-from sfumato.image.elements import Elements, placed
+from sfumato.image.elements import Elements, last_axis_fastest, placed
 from sfumato.image.geometry import Geometry, VolumeAffine
 from sfumato.image.nifti import flat_geometry
 
@@ -46,6 +46,8 @@ class Frame:
     Attributes:
         file: Where it is stored.
         index: Its number in the file, from 0.
+        shape: Rows and columns.
+        colour: How its values mean grey or colours (PhotometricInterpretation).
         position: Where the centre of its first element lies, in DICOM's millimetres (left,
             posterior, superior), or None.
         directions: Of rows and of columns, or None.
@@ -56,6 +58,8 @@ class Frame:
 
     file: DicomFile
     index: int
+    shape: tuple[int, int]
+    colour: str
     position: Point | None
     directions: Float64[np.ndarray, "2 3"] | None
     spacing: Float64[np.ndarray, "2"] | None
@@ -97,7 +101,7 @@ def read_dicom(path: Path) -> tuple[Elements, Geometry]:
     planes = _read_planes(stack)
     if len(stack.frames) == 1:
         return planes[:, 0], stack.geometry
-    return planes.transpose(0, 3, 2, 1), stack.geometry
+    return last_axis_fastest(planes.transpose(0, 3, 2, 1)), stack.geometry
 
 
 def stack_frames(path: Path) -> Stack:
@@ -118,13 +122,13 @@ def stack_frames(path: Path) -> Stack:
     first = frames[0]
     assert first.position is not None
     affine = _LPS_TO_RAS @ _affine(first, step)
-    shape = (int(first.file.header.Columns), int(first.file.header.Rows), len(frames))
+    shape = (*reversed(first.shape), len(frames))
     return Stack(path=path, frames=tuple(frames), geometry=placed(path, shape, affine))
 
 
 def _without_localizers(files: list[DicomFile]) -> list[DicomFile]:
     """Leave out the overviews that some scanners keep in the series of the slices."""
-    others = [f for f in files if "LOCALIZER" not in (f.header.get("ImageType") or ())]
+    others = [f for f in files if "LOCALIZER" not in str(f.header.get("ImageType"))]
     return others or files
 
 
@@ -140,12 +144,18 @@ def _frames_of(file: DicomFile) -> Iterator[Frame]:
         yield Frame(
             file=file,
             index=index,
-            position=np.array(position, np.float64) if position else None,
-            directions=np.array(plane, np.float64).reshape(2, 3) if plane else None,
-            spacing=np.array(spacing, np.float64) if spacing else None,
+            shape=(int(header.Rows), int(header.Columns)),
+            colour=str(header.get("PhotometricInterpretation")),
+            position=_numbers(position, 3),
+            directions=_numbers(plane, 2, 3),
+            spacing=_numbers(spacing, 2),
             slope=1.0 if slope is None else float(slope),
             intercept=0.0 if intercept is None else float(intercept),
         )
+
+
+def _numbers(value: Any, *shape: int) -> Float64[np.ndarray, "..."] | None:
+    return np.array(value, np.float64).reshape(shape) if value else None
 
 
 def _group(header: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset:
@@ -159,25 +169,25 @@ def _group(header: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset:
 
 
 def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
-    headers = [frame.file.header for frame in frames]
-    if any(header.get("ModalityLUTSequence") for header in headers):
+    if any(frame.file.header.get("ModalityLUTSequence") for frame in frames):
         raise FileError(path, "gives its values by a table; export it with linear rescaling")
-    colours = _in_turn(str(header.get("PhotometricInterpretation")) for header in headers)
-    if "PALETTE COLOR" in colours:
+    if any(frame.colour == "PALETTE COLOR" for frame in frames):
         raise FileError(path, "gives its colours by a palette; export it in grey or RGB")
-    sizes = _in_turn(f"{h.Rows}×{h.Columns}" for h in headers)
-    for what, texts in (
-        ("sizes", sizes),
-        ("kinds of colour", colours),
-        ("pixel spacings", _distinct([frame.spacing for frame in frames])),
-        ("directions", _distinct([frame.directions for frame in frames])),
-        ("frames of reference", _in_turn(str(h.get("FrameOfReferenceUID")) for h in headers)),
+    sizes = dict.fromkeys("×".join(map(str, frame.shape)) for frame in frames)
+    spacings = _distinct([frame.spacing for frame in frames])
+    references = {str(frame.file.header.get("FrameOfReferenceUID")) for frame in frames}
+    for n_kinds, what in (
+        (len(sizes), f"sizes ({', '.join(sizes)})"),
+        (len(spacings), f"pixel spacings ({', '.join(spacings)})"),
+        (len(_distinct([frame.directions for frame in frames])), "directions"),
+        (len({frame.colour for frame in frames}), "kinds of colour"),
+        (len(references), "frames of reference"),
     ):
-        if len(texts) > 1:
+        if n_kinds > 1:
             raise FileError(
                 path,
-                f"holds images of different {what} ({', '.join(texts[:2])}); put those"
-                " of one volume into a folder of their own",
+                f"holds images of different {what}; put those of one volume into a folder of"
+                " their own",
             )
 
 
@@ -194,11 +204,6 @@ def _is_same(a: Shaped[np.ndarray, "..."] | None, b: Shaped[np.ndarray, "..."] |
     if a is None or b is None:
         return a is b
     return np.allclose(a, b, atol=_SAME)
-
-
-def _in_turn(texts: Iterable[str]) -> list[str]:
-    """Return every text once, in the order of the first."""
-    return list(dict.fromkeys(texts))
 
 
 def _in_order(path: Path, frames: Sequence[Frame]) -> tuple[list[Frame], Point]:
@@ -276,7 +281,7 @@ def _affine(frame: Frame, step: Point) -> VolumeAffine:
 
 
 def _flat_geometry(path: Path, frame: Frame) -> Geometry:
-    shape = (int(frame.file.header.Rows), int(frame.file.header.Columns))
+    shape = frame.shape
     if frame.spacing is None:
         return replace(Geometry.from_spacing(shape, (1.0, 1.0)), is_placed=False)
     if frame.position is None or frame.directions is None:
@@ -336,8 +341,7 @@ def _decode(
 
 
 def _is_changed(frame: Frame) -> bool:
-    is_inverted = frame.file.header.get("PhotometricInterpretation") == "MONOCHROME1"
-    return is_inverted or (frame.slope, frame.intercept) != (1.0, 0.0)
+    return frame.colour == "MONOCHROME1" or (frame.slope, frame.intercept) != (1.0, 0.0)
 
 
 def _physical(

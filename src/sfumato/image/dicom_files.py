@@ -20,9 +20,12 @@ from pydicom.uid import UID
 from sfumato.errors import FileError
 from sfumato.storage import os_reason
 
+# Warnings of both quote values of the header. They are silenced for good, as catching them block
+# by block would not be safe among threads.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-for _name in ("pydicom", "highdicom"):  # Both quote values of the header.
+for _name in ("pydicom", "highdicom"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=_name)
 
 MAGIC_AT, MAGIC = 128, b"DICM"
 _LARGEST_ARCHIVE_BYTES = 32 * 2**30
@@ -180,9 +183,7 @@ def quietly(place: Path) -> Iterator[None]:
         FileError: If the block raises.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (FileError, MemoryError):
         raise
     except OSError as error:
@@ -203,12 +204,12 @@ def _gather(container: Path) -> tuple[dict[str, list[DicomFile]], set[str]]:
     others: set[str] = set()
     for file in _scan(container):
         header = file.header
-        if header.get("SOPClassUID") in _NO_IMAGES or not header.get("Rows"):
-            others.add(_kind(file))
+        if _uid(header, "SOPClassUID") in _NO_IMAGES or not header.get("Rows"):
+            others.add(_kind(header))
             continue
         # An image of the same UID is by definition the same image: one copy is enough.
-        images = series.setdefault(str(header.get("SeriesInstanceUID", "")), {})
-        images.setdefault(str(header.get("SOPInstanceUID", file.place)), file)
+        images = series.setdefault(_uid(header, "SeriesInstanceUID"), {})
+        images.setdefault(_uid(header, "SOPInstanceUID") or str(file.place), file)
     gathered = {uid: list(images.values()) for uid, images in series.items()}
     numbers = {uid: _facts(files).number or 0 for uid, files in gathered.items()}
     return {uid: gathered[uid] for uid in sorted(gathered, key=lambda u: (numbers[u], u))}, others
@@ -287,7 +288,7 @@ def _read_header(stream: BufferedIOBase, path: Path, member: str | None) -> Dico
 def _check_header(place: Path, header: pydicom.Dataset) -> None:
     for element in header:  # Looking at a value is what finds it damaged.
         _ = element.value
-    is_image = "Image Storage" in UID(str(header.get("SOPClassUID", ""))).name
+    is_image = "Image Storage" in _kind(header) or header.get("Rows")
     if is_image and not min(int(header.Rows), int(header.Columns), int(header.BitsStored)) > 0:
         raise damaged_dicom(place)
 
@@ -310,18 +311,23 @@ def _facts(files: list[DicomFile]) -> SeriesFacts:
     with quietly(files[0].place):
         number = header.get("SeriesNumber")
         return SeriesFacts(
-            uid=str(header.get("SeriesInstanceUID", "")),
+            uid=_uid(header, "SeriesInstanceUID"),
             number=None if number is None else int(number),
             modality=re.sub("[^A-Z]", "", str(header.get("Modality") or ""))[:16] or "unknown kind",
-            kind=_kind(files[0]),
+            kind=_kind(header),
             files=len(files),
             images=sum(int(f.header.get("NumberOfFrames") or 1) for f in files),
             transfer_syntax=files[0].syntax.name,
         )
 
 
-def _kind(file: DicomFile) -> str:
-    return UID(str(file.header.get("SOPClassUID", "DICOMDIR"))).name
+def _kind(header: pydicom.Dataset) -> str:
+    return UID(_uid(header, "SOPClassUID")).name or "DICOM of unknown kind"
+
+
+def _uid(header: pydicom.Dataset, keyword: str) -> str:
+    """Return a UID; of a damaged header nothing else."""
+    return re.sub("[^0-9.]", "", str(header.get(keyword, "")))[:64]
 
 
 def _shown(number: int | None) -> str:

@@ -87,7 +87,7 @@ def _write(
     path: Path, planes: Planes, source: Path, structures: Mapping[str, StructureCodes]
 ) -> None:
     stack = stack_frames(source)
-    if planes.shape[:3] != _shape(stack):
+    if planes.shape[:3] != (len(stack.frames), *stack.frames[0].shape):
         raise FileError(source, "changed since it was read; segment it again")
     datasets = [_completed(stack, d) for d in read_whole(stack.files, has_pixels=False)]
     if len(datasets) < len(stack.frames):
@@ -103,11 +103,6 @@ def _write(
         ) from None
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
-
-
-def _shape(stack: Stack) -> tuple[int, int, int]:
-    header = stack.frames[0].file.header
-    return len(stack.frames), int(header.Rows), int(header.Columns)
 
 
 def _completed(stack: Stack, dataset: pydicom.Dataset) -> pydicom.Dataset:

@@ -13,6 +13,8 @@ from sfumato.image.geometry import Geometry, VolumeAffine
 Elements: TypeAlias = Shaped[np.ndarray, "channel *space"]
 """The values of a file in its own number type."""
 
+SLAB = 16
+"""Slices copied at a time where axes change their order: what is read stays in the cache."""
 _ORDINALS = ("first", "second", "third")
 
 
@@ -61,6 +63,15 @@ def check_shape(path: Path, shape: tuple[int, ...]) -> None:
             f"is a volume of one element along its {axis} axis (shape {text});"
             " save it as a flat image, such as PNG or TIFF",
         )
+
+
+def last_axis_fastest(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Copy an array from the file's order to ours, several times faster than at one go."""
+    ours = np.empty(values.shape, values.dtype)
+    for start in range(0, values.shape[-1], SLAB):
+        slab = slice(start, start + SLAB)
+        ours[..., slab] = values[..., slab]
+    return ours
 
 
 def bad_spacing(path: Path, spacing: str) -> FileError:

@@ -13,7 +13,7 @@ from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
 
 from sfumato.errors import FileError
-from sfumato.image.elements import Elements, bad_spacing, damaged, placed
+from sfumato.image.elements import SLAB, Elements, bad_spacing, damaged, last_axis_fastest, placed
 from sfumato.image.geometry import Geometry, VolumeAffine
 from sfumato.image.names import file_suffix
 from sfumato.storage import atomic_path
@@ -26,8 +26,6 @@ _UNIT_MM = {_METRE: 1e3, _MILLIMETRE: 1.0, _MICROMETRE: 1e-3}
 _COMPRESSION = 6
 """Of zlib's levels: a third smaller than level 1 where labels are soft; 9 gains little more and is
 several times slower."""
-_SLAB = 16
-"""Slices copied at a time where axes change their order: what is read stays in the cache."""
 _SPATIAL_UNIT = 0b111  # the bits of xyzt_units that stand for space; the others stand for time
 
 
@@ -47,7 +45,7 @@ def read_nifti(path: Path) -> tuple[Elements, Geometry]:
     if values.ndim == 5 and values.shape[3] == 1:
         values = values[:, :, :, 0]
     channels_first = np.moveaxis(values, -1, 0) if values.ndim > 3 else values[np.newaxis]
-    channels_first = _last_axis_fastest(channels_first)
+    channels_first = last_axis_fastest(channels_first)
     return channels_first, placed(path, channels_first.shape[1:], affine)
 
 
@@ -106,20 +104,11 @@ def write_nifti(
         image.to_stream(stream)
 
 
-def _last_axis_fastest(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """Copy an array from the file's order to ours, several times faster than at one go."""
-    ours = np.empty(values.shape, values.dtype)
-    for start in range(0, values.shape[-1], _SLAB):
-        slab = slice(start, start + _SLAB)
-        ours[..., slab] = values[..., slab]
-    return ours
-
-
 def _first_axis_fastest(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """Copy an array from our order to the file's."""
     files = np.empty(values.shape, values.dtype, order="F")
-    for start in range(0, len(values), _SLAB):
-        slab = slice(start, start + _SLAB)
+    for start in range(0, len(values), SLAB):
+        slab = slice(start, start + SLAB)
         files[slab] = values[slab]
     return files
 
