@@ -18,8 +18,8 @@ from sfumato.errors import ConfigError, FileError
 from sfumato.image import dicom_seg
 from sfumato.image.dicom_seg import (
     check_can_write_dicom,
+    dicom_probability_writer,
     write_dicom_label,
-    write_dicom_probability,
 )
 from sfumato.image.files import read_image
 from sfumato.image.structure_codes import codes_by_name
@@ -80,7 +80,10 @@ def test_a_label_becomes_segments_in_place(tmp_path: Path, directions: str) -> N
 def test_probabilities_become_steps_of_one_255th(tmp_path: Path) -> None:
     source = write_series(tmp_path / "s", volume())
     probability = probability_for((7, 6, 5))
-    write_dicom_probability(tmp_path / "seg.dcm", probability, source, STRUCTURES)
+    _, geometry = read_image(source)
+    with dicom_probability_writer(tmp_path / "seg.dcm", geometry, source, STRUCTURES) as write:
+        for part in (slice(0, 3), slice(3, 7)):
+            write((part, slice(0, 6), slice(0, 5)), probability[:, part])
     steps = {k: np.rint(probability[k] * 255).astype(np.uint8) for k in (1, 2)}
     assert_holds(tmp_path / "seg.dcm", source, steps)
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
@@ -151,6 +154,18 @@ def test_a_flat_image_has_a_segmentation_of_one_frame(tmp_path: Path) -> None:
     assert {k: v.tolist() for (k, _), v in placed_frames(tmp_path / "seg.dcm").items()} == {
         k: (label == k).astype(int).tolist() for k in (1, 2)
     }
+
+
+def test_probabilities_of_a_flat_image_are_one_frame_a_class(tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", volume()[:, :, :1])
+    _, geometry = read_image(source)
+    probability = probability_for((6, 7))
+    with dicom_probability_writer(tmp_path / "seg.dcm", geometry, source, STRUCTURES) as write:
+        write((slice(0, 6), slice(0, 7)), probability)
+    frames = {segment: frame for (segment, _), frame in placed_frames(tmp_path / "seg.dcm").items()}
+    for segment, frame in frames.items():
+        np.testing.assert_array_equal(frame, np.rint(probability[segment] * 255))
+    assert sorted(frames) == [1, 2]
 
 
 def test_an_x_ray_without_a_place_has_a_plain_error(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """DICOM segmentations: what a model found, in a file that refers to the series it was found in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from sfumato.arrays import Label, Probability
 from sfumato.errors import ConfigError, FileError
 from sfumato.image.dicom import INSTALL, Stack, stack_frames
 from sfumato.image.dicom_files import quietly, read_whole
+from sfumato.image.geometry import Geometry
 from sfumato.image.quantise import STEPS
 from sfumato.image.structure_codes import Code, StructureCodes
 from sfumato.storage import atomic_path
@@ -65,17 +67,36 @@ def write_dicom_label(
     _write(path, _as_planes(label), source, structures)
 
 
-def write_dicom_probability(
-    path: Path, probability: Probability, source: Path, structures: Mapping[str, StructureCodes]
-) -> None:
+@contextmanager
+def dicom_probability_writer(
+    path: Path, geometry: Geometry, source: Path, structures: Mapping[str, StructureCodes]
+) -> Iterator[Callable[[tuple[slice, ...], Probability], None]]:
     """Write probabilities as a fractional DICOM SEG, atomically, in steps of 1/255.
 
     As `write_dicom_label`; the probability of the background, class 0, is not kept.
 
+    Args:
+        path: Where to.
+        geometry: The grid of `read_dicom`.
+        source: The series, as it was given to `read_dicom`.
+        structures: What each class but the background is called, and its codes.
+
+    Yields:
+        A function that takes where a part lies, one slice for each spatial axis, and the
+        probability of every class there. Together the parts must cover the grid.
+
     Raises:
         FileError: As `write_dicom_label`.
     """
-    planes = np.stack([_as_planes(values) for values in probability[1:]], axis=-1)
+    plane_shape = geometry.shape[::-1] if len(geometry.shape) == 3 else (1, *geometry.shape)
+    planes = np.zeros((*plane_shape, len(structures)), np.float32)
+
+    def write(place: tuple[slice, ...], probability: Probability) -> None:
+        for index, values in enumerate(probability[1:]):
+            space = planes[0, ..., index] if len(place) == 2 else planes[..., index].T
+            space[place] = values
+
+    yield write
     _write(path, planes, source, structures)
 
 

@@ -9,8 +9,8 @@ from sfumato.cases.dataset import CaseRecord, Dataset
 from sfumato.errors import DatasetError, SfumatoError
 from sfumato.image.dicom_seg import (
     check_can_write_dicom,
+    dicom_probability_writer,
     write_dicom_label,
-    write_dicom_probability,
 )
 from sfumato.image.files import (
     is_dicom,
@@ -138,7 +138,9 @@ def _write_dicom(
     has_probabilities: bool,
 ) -> None:
     source, codes, name = record.image_paths[0], predictor.model.codes, f"{record.id}.dcm"
+    geometry = probability_map.geometry
     if has_probabilities:
-        probability = probability_map.probability
-        write_dicom_probability(out / PROBABILITIES / name, probability, source, codes)
+        whole = tuple(slice(n) for n in geometry.shape)
+        with dicom_probability_writer(out / PROBABILITIES / name, geometry, source, codes) as write:
+            write(whole, probability_map.probability)
     write_dicom_label(out / name, probability_map.segmentation(), source, codes)
