@@ -25,9 +25,9 @@ from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Section
 from sfumato.report.training_page import RunDescription
 from sfumato.storage import write_text
+from sfumato.workflow.case_files import PROBABILITIES
 from sfumato.workflow.describing import SPACING_NOTE
 from sfumato.workflow.failures import Failure
-from sfumato.workflow.segmenting import PROBABILITIES
 from sfumato.workflow.tracking import Track, silently
 
 Segmented = tuple[Label, Probability | None]

@@ -7,28 +7,15 @@ from pathlib import Path
 
 from sfumato.cases.dataset import CaseRecord, Dataset
 from sfumato.errors import DatasetError, SfumatoError
-from sfumato.image.dicom_seg import (
-    check_can_write_dicom,
-    dicom_probability_writer,
-    write_dicom_label,
-)
-from sfumato.image.files import (
-    is_dicom,
-    label_suffix,
-    read_channels,
-    write_label,
-    write_probability,
-)
+from sfumato.image.dicom_seg import check_can_write_dicom
+from sfumato.image.files import is_dicom, read_channels
 from sfumato.image.names import FileType
 from sfumato.inference.predictor import Predictor
-from sfumato.inference.probability import ProbabilityMap
 from sfumato.storage import write_text
+from sfumato.workflow.case_files import CaseFiles
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.tracking import Track, silently
-
-PROBABILITIES = "probabilities"
-"""Folder, beside the segmentations, that holds a probability file for each case."""
 
 
 def gather_inputs(inputs: Sequence[Dataset]) -> list[CaseRecord]:
@@ -89,7 +76,8 @@ def segment_cases(
     for record in track(records, "Segmenting", len(records)):
         started = time.monotonic()
         try:
-            _segment_case(predictor, record, out, has_probabilities, file_type)
+            files = CaseFiles(record=record, out=out, model=predictor.model, file_type=file_type)
+            _segment_case(predictor, files, has_probabilities)
         except (SfumatoError, MemoryError) as error:
             failures.append(Failure.of(record.id, error))
         seconds[record.id] = round(time.monotonic() - started, 3)
@@ -104,43 +92,9 @@ def segment_cases(
     return failures
 
 
-def _segment_case(
-    predictor: Predictor,
-    record: CaseRecord,
-    out: Path,
-    has_probabilities: bool,
-    file_type: FileType,
-) -> None:
-    image, geometry = read_channels(record.image_paths)
+def _segment_case(predictor: Predictor, files: CaseFiles, has_probabilities: bool) -> None:
+    image, geometry = read_channels(files.record.image_paths)
     probability_map = predictor.predict(image, geometry)
-    source = record.image_paths[0]
-    if file_type == "same" and is_dicom(source):
-        _write_dicom(predictor, record, out, probability_map, has_probabilities)
-        return
-    classes = predictor.model.classes
     if has_probabilities:
-        write_probability(
-            out / PROBABILITIES / f"{record.id}.nii.gz",
-            probability_map.probability,
-            geometry,
-            classes.names,
-        )
-    suffix = ".nii.gz" if file_type == "nifti" else label_suffix(source)
-    path = out / f"{record.id}{suffix}"
-    write_label(path, classes.to_values(probability_map.segmentation()), geometry)
-
-
-def _write_dicom(
-    predictor: Predictor,
-    record: CaseRecord,
-    out: Path,
-    probability_map: ProbabilityMap,
-    has_probabilities: bool,
-) -> None:
-    source, codes, name = record.image_paths[0], predictor.model.codes, f"{record.id}.dcm"
-    geometry = probability_map.geometry
-    if has_probabilities:
-        whole = tuple(slice(n) for n in geometry.shape)
-        with dicom_probability_writer(out / PROBABILITIES / name, geometry, source, codes) as write:
-            write(whole, probability_map.probability)
-    write_dicom_label(out / name, probability_map.segmentation(), source, codes)
+        files.write_probability(probability_map)
+    files.write_segmentation(probability_map.segmentation(), geometry)
