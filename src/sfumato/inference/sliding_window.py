@@ -49,7 +49,8 @@ def gaussian_weight(window: tuple[int, ...]) -> Float32[np.ndarray, "*window"]:
     """Return how much each element of a window counts: most at its centre.
 
     A network sees less context at a window's border, so windows are blended with a
-    Gaussian whose standard deviation is an eighth of the window.
+    Gaussian whose standard deviation is an eighth of the window, lowered by most of what it
+    has left at the border.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021. doi:10.1038/s41592-020-01008-z
@@ -57,9 +58,10 @@ def gaussian_weight(window: tuple[int, ...]) -> Float32[np.ndarray, "*window"]:
     weight = np.ones((), np.float64)
     for n in window:
         offset = (np.arange(n) - (n - 1) / 2) / (n / 8)
-        weight = weight[..., None] * np.exp(-0.5 * offset**2)
-    # Not cut off below: where windows meet near an edge of the image, both are far from their
-    # centres, and still the one that ends there must count for next to nothing.
+        along = np.exp(-0.5 * offset**2)
+        # Not cut off below: where windows meet near an edge of the image, both are far from
+        # their centres, and still the one that ends there must count for next to nothing.
+        weight = weight[..., None] * (along - 0.9 * along.min() * (n > 1))
     return weight.astype(np.float32)
 
 
