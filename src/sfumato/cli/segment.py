@@ -24,6 +24,13 @@ def segment(
         typer.Option("--mirror", help="Average over mirrored images: slower, often better."),
     ] = False,
     device: options.Device = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="torch, openvino, onnxruntime; auto takes the fastest that is installed.",
+        ),
+    ] = "auto",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Segment images with a trained model.
@@ -49,7 +56,7 @@ def segment(
         datasets = [dataset.with_joined_channels(trained.n_channels) for dataset in datasets]
     records = gather_inputs(datasets)
     settings = InferenceSettings(is_mirrored=mirror)
-    predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen))
+    predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen), engine)
     paths = (path for record in records for path in record.image_paths)
     claim_folder(out, overwrite=overwrite, inputs=[model, *paths])
     failures = segment_cases(predictor, records, out, has_probabilities=probabilities, track=track)

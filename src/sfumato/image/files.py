@@ -22,6 +22,7 @@ from sfumato.image.names import (
 )
 from sfumato.image.nifti import read_nifti, write_nifti
 from sfumato.image.probabilities import (
+    probability_writer,
     read_class_names,
     read_probability,
     write_class_probabilities,
@@ -33,6 +34,7 @@ __all__ = [
     "file_stem",
     "file_suffix",
     "label_suffix",
+    "probability_writer",
     "read_channels",
     "read_class_names",
     "read_image",

@@ -5,17 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from sfumato.arrays import Image
 from sfumato.errors import InputError, ModelError
 from sfumato.image.geometry import Geometry
 from sfumato.image.grid import model_grid
 from sfumato.image.preprocessing import apply_scalings, measure_scalings
-from sfumato.inference.averaging import Compute, averaged
+from sfumato.inference.averaging import averaged
+from sfumato.inference.engines import Task, compute_with
 from sfumato.inference.probability import ProbabilityMap, ProbabilitySlab
 from sfumato.inference.sliding_window import Windows, fitted_window, predict_slabs
-from sfumato.model.tensors import Images, Logits
 from sfumato.model.trained import TrainedModel
 from sfumato.settings import Settings
 
@@ -41,6 +40,7 @@ class Predictor:
         settings: How windows slide over an image.
         device: Where the network computes.
         dtype: The number type of convolutions.
+        engine: What computes the network, see `compute_with`.
     """
 
     def __init__(
@@ -49,10 +49,17 @@ class Predictor:
         settings: InferenceSettings | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        engine: str = "torch",
     ) -> None:
         self.model = model
         self.settings = settings or InferenceSettings()
-        self._compute = network_on(model.network.to(device).eval(), torch.device(device), dtype)
+        task = Task(
+            network=model.network.to(device).eval(),
+            input_shape=(1, model.n_channels, *model.window),
+            device=torch.device(device),
+            dtype=dtype,
+        )
+        self.engine, self._compute = compute_with(engine, task)
 
     def predict(self, image: Image, geometry: Geometry) -> ProbabilityMap:
         """Predict the class probabilities of an image.
@@ -136,17 +143,3 @@ class Predictor:
             raise InputError(
                 f"the image has shape {image.shape[1:]}, but its geometry says {geometry.shape}"
             )
-
-
-def network_on(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Compute:
-    """Wrap a network so that it computes on a device in a number type, without gradients."""
-
-    def compute(images: Images) -> Logits:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-        ):
-            logits: Logits = network(images.to(device))
-        return logits
-
-    return compute

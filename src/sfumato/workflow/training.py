@@ -17,7 +17,7 @@ import torch
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import TrainingError
 from sfumato.inference.averaging import averaged
-from sfumato.inference.predictor import network_on
+from sfumato.inference.engines import network_on
 from sfumato.inference.probability import most_probable
 from sfumato.inference.sliding_window import predict_windows, window_corners
 from sfumato.metrics.overlap import dice
