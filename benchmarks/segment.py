@@ -155,14 +155,10 @@ def our_chain(predictor: Predictor, path: Path, out: Path) -> Stopwatch:
     return watch
 
 
-def speed(
-    shape: tuple[int, ...],
-    features: list[int],
-    engine: str,
-    half: bool,
-    spacing: float,
-    repeats: int,
-) -> None:
+def speed(options: argparse.Namespace) -> None:
+    """Print how long both chains take, and how much of it is the network."""
+    shape, features, engine = tuple(options.shape), options.features, options.engine
+    half, spacing, repeats = options.half, options.spacing, options.repeats
     model = make_model(features, 3)
     dtype = torch.bfloat16 if half else torch.float32
     with tempfile.TemporaryDirectory() as folder:

@@ -60,13 +60,13 @@ def compute_with(engine: str, task: Task) -> tuple[str, Compute]:
             f"engine {engine!r} computes on the processor only, got device {task.device.type!r};"
             " add --device cpu or take --engine torch"
         )
-    if not _is_installed(engine):
+    if not is_installed(engine):
         raise ConfigError(f"engine {engine!r} is not installed; pip install 'sfumato[{engine}]'")
     return engine, _ENGINES[engine](task)
 
 
 def _fastest(task: Task) -> tuple[str, Compute]:
-    usable = [e for e in _ENGINES if _is_installed(e)] if task.device.type == "cpu" else ["torch"]
+    usable = [e for e in _ENGINES if is_installed(e)] if task.device.type == "cpu" else ["torch"]
     if len(usable) == 1:
         return compute_with(usable[0], task)
     computes = {engine: _ENGINES[engine](task) for engine in usable}
@@ -84,7 +84,8 @@ def _seconds(compute: Compute, shape: tuple[int, ...]) -> float:
     return min(seconds[1:])
 
 
-def _is_installed(engine: str) -> bool:
+def is_installed(engine: str) -> bool:
+    """Tell whether an engine can be used here."""
     # The exporter that ONNX Runtime's networks come from needs onnx.
     needed = {"onnxruntime": ["onnxruntime", "onnx"]}.get(engine, [engine])
     return all(find_spec(name) is not None for name in needed)
