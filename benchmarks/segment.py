@@ -7,8 +7,10 @@
 
 `memory` runs `sfumato segment` on a file in a process of its own and prints the most memory that
 process ever held (`maximum resident set size` of `/usr/bin/time -v`). `speed` segments one file
-with the same weights, window and overlap of half a window: by MONAI's usual chain (load, orient,
-space, normalise, SlidingWindowInferer, softmax, invert, save) and by ours, in turn. Weights are
+with the same weights and windows that overlap by half: by MONAI's usual chain (load, orient, space,
+normalise, SlidingWindowInferer, softmax, invert, save) and by ours, in turn. Where an axis is up to
+a third longer than the window, ours grows to hold it and so needs fewer windows, as at the default
+128; `--shape 256 256 144` compares the same windows. Weights are
 random, which takes as long as trained ones. Seconds are the processor's, over all threads, so that
 other work on the machine disturbs little; seconds by the clock stand beside them.
 """

@@ -81,8 +81,8 @@ class Predictor:
         """Predict the class probabilities of an image, part by part.
 
         Windows along the image's longest axis are predicted in order, and slices are given
-        once no later window meets them, so the memory needed beside the image itself grows
-        neither with its length nor, for the whole of it, with the number of classes.
+        once no later window meets them, so beside the image itself only the probabilities of
+        one layer of windows are in memory, however long the image.
 
         Args:
             image: Intensities as they stand in the file.
