@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from sfumato.image.geometry import Geometry
 from sfumato.image.grid import model_grid
@@ -47,6 +48,16 @@ def box_corners(geometry):
     return placed[np.lexsort(placed.round(6).T)]
 
 
+def to_source(grid, probability, axis=0, n_slices=2):
+    """Bring probabilities back a few slices at a time, as they come when an image is segmented."""
+    parts = np.array_split(probability, -(-probability.shape[1 + axis] // n_slices), 1 + axis)
+    result = np.full((len(probability), *grid.source.shape), np.nan, np.float32)
+    for place, part in grid.slabs_to_source(parts, axis):
+        assert np.isnan(result[:, *place]).all()
+        result[:, *place] = part
+    return result
+
+
 def random_image(shape, n_channels=1):
     return np.random.default_rng(0).normal(size=(n_channels, *shape)).astype(np.float32)
 
@@ -76,7 +87,7 @@ def test_a_volume_in_any_orientation_comes_to_that_of_the_patient(axes, signs):
 def test_there_and_back_is_where_one_was(axes, signs):
     probability = random_image((3, 4, 5), n_channels=2)
     grid = model_grid(oriented((3, 4, 5), axes, signs), UNIT)
-    back = grid.probability_to_source(grid.image_to_model(probability))
+    back = to_source(grid, grid.image_to_model(probability))
     np.testing.assert_array_equal(back, probability)
 
 
@@ -99,7 +110,7 @@ def test_a_flat_image_keeps_its_axes(shape):
     grid = model_grid(Geometry(shape=shape, affine=affine), (1.0, 1.0))
     np.testing.assert_array_equal(grid.image_to_model(image), image)
     np.testing.assert_array_equal(grid.target.affine, affine)
-    np.testing.assert_array_equal(grid.probability_to_source(image), image)
+    np.testing.assert_array_equal(to_source(grid, image), image)
 
 
 def test_an_image_stretched_twofold_keeps_its_place():
@@ -124,7 +135,7 @@ def test_labels_of_twice_the_resolution_repeat_every_element(n):
 def test_probabilities_come_back_linearly():
     grid = model_grid(Geometry.from_spacing((2, 1), (2.0, 1.0)), (1.0, 1.0))
     inside = np.array([[0.0], [0.2], [0.6], [1.0]], np.float32)
-    back = grid.probability_to_source(np.stack([1 - inside, inside]))
+    back = to_source(grid, np.stack([1 - inside, inside]))
     np.testing.assert_allclose(back[1], [[0.1], [0.8]], atol=1e-7)
 
 
@@ -144,7 +155,7 @@ def test_nothing_that_is_handed_in_is_changed():
         grid.image_to_model(image)
         resized = grid.image_to_model(image)
         resized.flags.writeable = False
-        grid.probability_to_source(resized)
+        to_source(grid, resized)
 
 
 @given(placements, spacings)
@@ -187,7 +198,7 @@ def test_a_ramp_in_the_patient_stays_that_ramp(orientation, spacing, shear, slop
     inner = tuple(slice(n // 3, n - n // 3) for n in grid.target.shape)
     np.testing.assert_allclose(grid.image_to_model(ramp)[0][inner], on_model[inner], atol=2e-3)
     source_inner = tuple(slice(n // 4, n - n // 4) for n in geometry.shape)
-    back = grid.probability_to_source(on_model[None].astype(np.float32))[0]
+    back = to_source(grid, on_model[None].astype(np.float32))[0]
     np.testing.assert_allclose(back[source_inner], ramp[0][source_inner], atol=1e-3)
 
 
@@ -197,7 +208,7 @@ def test_probabilities_stay_probabilities(placement, spacing, n_classes):
     geometry = oriented(*placement)
     grid = model_grid(geometry, spacing)
     weight = np.random.default_rng(0).random((n_classes, *grid.target.shape), np.float32)
-    back = grid.probability_to_source(weight / weight.sum(axis=0))
+    back = to_source(grid, weight / weight.sum(axis=0))
     assert back.shape == (n_classes, *geometry.shape)
     assert back.min() >= 0
     np.testing.assert_allclose(back.sum(axis=0), 1, atol=1e-6)
@@ -222,3 +233,35 @@ def test_resampling_invents_no_class(label, orientation, spacing):
     resampled = grid.label_to_model(label, 3)
     assert set(np.unique(resampled)) <= set(np.unique(label))
     assert resampled.shape == grid.target.shape
+
+
+@settings(deadline=None)
+@given(placements, spacings, st.integers(0, 2), st.integers(1, 5))
+def test_parts_of_an_image_are_resampled_as_the_whole_is(placement, spacing, axis, n_slices):
+    shape, axes, signs, own, shear = placement
+    grid = model_grid(oriented(shape, axes, signs, own, shear), spacing)
+    image = random_image(shape, n_channels=2)
+    expected = image.transpose(0, *(1 + a for a in grid.axes))
+    expected = expected[:, *(slice(None, None, -1 if f else 1) for f in grid.flipped)]
+    zoom = [new / old for new, old in zip(grid.target.shape, expected.shape[1:], strict=True)]
+    resampled = [
+        ndimage.zoom(channel, zoom, order=3, mode="nearest", grid_mode=True) for channel in expected
+    ]
+    length = grid.target.shape[axis]
+    parts = [
+        grid.image_part_to_model(
+            image, lambda part: part, axis, slice(i, min(i + n_slices, length))
+        )
+        for i in range(0, length, n_slices)
+    ]
+    np.testing.assert_allclose(np.concatenate(parts, 1 + axis), resampled, atol=2e-5)
+
+
+@settings(deadline=None)
+@given(placements, spacings, st.integers(0, 2), st.integers(1, 5))
+def test_the_way_back_does_not_depend_on_how_it_is_cut(placement, spacing, axis, n_slices):
+    shape, axes, signs, own, shear = placement
+    grid = model_grid(oriented(shape, axes, signs, own, shear), spacing)
+    probability = random_image(grid.target.shape, n_channels=2)
+    whole = to_source(grid, probability, n_slices=1000)
+    np.testing.assert_allclose(to_source(grid, probability, axis, n_slices), whole, atol=1e-5)

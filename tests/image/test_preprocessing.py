@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sfumato.errors import InputError
-from sfumato.image.preprocessing import ChannelSettings, normalize_intensities
+from sfumato.image.preprocessing import (
+    ChannelSettings,
+    apply_scalings,
+    measure_scalings,
+    normalize_intensities,
+)
 
 ONE = (ChannelSettings(),)
 
@@ -83,3 +88,36 @@ def test_normalised_images_are_finite_and_centred(image, ignore_zero):
         if measured.any():
             assert abs(measured.mean(dtype=np.float64)) < 1e-4
             assert measured.std(dtype=np.float64) == pytest.approx(1, abs=1e-4)
+
+
+@given(
+    arrays(np.float32, (3, 4, 5), elements=st.floats(-2000, 2000, width=32)),
+    st.booleans(),
+)
+def test_the_range_that_is_kept_is_that_of_the_percentiles(channel, ignore_zero):
+    settings = (ChannelSettings(ignore_zero=ignore_zero),)
+    measured = channel[channel != 0] if ignore_zero else channel
+    low, high = np.percentile(measured, (0.5, 99.5)) if measured.size else (0, 0)
+    (scaling,) = measure_scalings(channel[None], settings)
+    np.testing.assert_allclose([scaling.low, scaling.high], [low, high], rtol=1e-5, atol=1e-5)
+
+
+@given(
+    arrays(np.float32, (1, 6, 8), elements=st.floats(-2000, 2000, width=32)),
+    st.sampled_from(
+        [
+            ChannelSettings(),
+            ChannelSettings(ignore_zero=True),
+            ChannelSettings(normalization="dataset", low=-10, high=50, mean=20, deviation=7),
+        ]
+    ),
+)
+def test_a_part_is_normalised_as_in_the_whole_and_within_its_limits(image, settings):
+    scalings = measure_scalings(image, (settings,))
+    whole = apply_scalings(image, scalings)
+    np.testing.assert_array_equal(apply_scalings(image[:, 2:4], scalings), whole[:, 2:4])
+    lowest, highest = scalings[0].limits
+    assert lowest <= whole.min()
+    assert whole.max() <= highest
+    if not settings.ignore_zero:
+        assert (lowest, highest) == (whole.min(), whole.max())

@@ -9,6 +9,7 @@ import SimpleITK
 from sfumato.errors import FileError, InputError
 from sfumato.image.geometry import Geometry
 from sfumato.image.probabilities import (
+    probability_writer,
     read_class_names,
     read_probability,
     write_class_probabilities,
@@ -196,3 +197,24 @@ def test_classes_must_share_one_grid_and_have_names(tmp_path: Path) -> None:
         write_class_probabilities(
             tmp_path / "a_probseg.nii", a_probability(2, 2), geometry, ["a", "b 1", "b1"]
         )
+
+
+@pytest.mark.parametrize("name", ["p.nii.gz", "p.nii"])
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_written_part_by_part_a_probability_is_the_same_file(tmp_path, name, shape, axis):
+    rng = np.random.default_rng(0)
+    probability = rng.dirichlet((0.3, 0.3, 0.3), shape).astype(np.float32)
+    probability = np.moveaxis(probability, -1, 0)
+    geometry = Geometry.from_spacing(shape, (0.7, 0.8, 2.0)[: len(shape)])
+    write_probability(tmp_path / "whole" / name, probability, geometry, ("a", "b", "c"))
+    with probability_writer(tmp_path / name, geometry, ("a", "b", "c")) as write:
+        for start in (4, 2, 0):  # as they come where an axis is flipped
+            place = [slice(0, n) for n in shape]
+            place[axis] = slice(start, min(start + 2, shape[axis]))
+            write(tuple(place), probability[:, *place])
+    assert (tmp_path / "p.json").read_text() == (tmp_path / "whole" / "p.json").read_text()
+    written, whole = nibabel.load(tmp_path / name), nibabel.load(tmp_path / "whole" / name)
+    assert written.header == whole.header
+    np.testing.assert_array_equal(written.get_fdata(), whole.get_fdata())
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "p.json", "whole"])

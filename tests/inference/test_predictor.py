@@ -1,16 +1,24 @@
 """From an image on its own grid to probabilities on the same grid."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 from sfumato.errors import InputError, ModelError
 from sfumato.image.geometry import Geometry
-from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
+from sfumato.image.grid import model_grid
+from sfumato.image.preprocessing import (
+    ChannelSettings,
+    PreprocessingSettings,
+    normalize_intensities,
+)
 from sfumato.inference.predictor import InferenceSettings, Predictor
+from sfumato.inference.sliding_window import Windows, fitted_window, gaussian_weight, window_corners
 from sfumato.labels.classes import ClassList
 from sfumato.model.network import NetworkSettings
 from sfumato.model.trained import TrainedModel
@@ -162,3 +170,81 @@ def test_an_image_that_is_not_on_its_grid_is_refused():
 def test_windows_must_leave_room_to_move(overlap):
     with pytest.raises(ValueError, match="overlap"):
         InferenceSettings(overlap=overlap)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 0.8, 2.0)])
+@pytest.mark.parametrize(("axes", "signs"), [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (-1, 1, -1))])
+def test_slabs_make_up_the_image_and_are_what_one_pass_over_it_gives(spacing, axes, signs):
+    image, geometry = turned(random_image((9, 30, 7)), np.eye(4), axes, signs)
+    model = make_model(convolution(), spacing=spacing)
+    whole = Predictor(model).predict(image, geometry)
+    counted = np.zeros(image.shape[1:], int)
+    for slab in Predictor(model).predict_slabs(image, geometry):
+        counted[slab.place] += 1
+        np.testing.assert_array_equal(slab.segmentation(), whole.segmentation()[slab.place])
+    assert (counted == 1).all()
+    # The unbounded way: everything at once, in plain steps.
+    grid = model_grid(geometry, spacing)
+    placed = grid.image_to_model(normalize_intensities(image, model.preprocessing.channels))
+    expected = predict_at_once(model.network, placed)
+    resampled = to_source(grid, expected)
+    np.testing.assert_allclose(whole.probability, resampled, atol=2e-5)
+
+
+def predict_at_once(network, image):
+    """Blend windows over sums for the whole image."""
+    window = fitted_window(image.shape[1:], WINDOW, (1, 1, 1))
+    windows = Windows(shape=image.shape[1:], size=window, overlap=0.5)
+    padded = np.pad(image, [(0, 0), *windows.padding], mode="edge")
+    total, weights = np.zeros((2, *padded.shape[1:])), np.zeros(padded.shape[1:])
+    for corner in window_corners(padded.shape[1:], window, 0.5):
+        where = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(padded[:, *where].copy())[None])
+        total[:, *where] += logits.softmax(dim=1)[0].numpy() * gaussian_weight(window)
+        weights[where] += gaussian_weight(window)
+    inner = (slice(b, b + n) for (b, _), n in zip(windows.padding, image.shape[1:], strict=True))
+    return (total / weights)[:, *inner].astype(np.float32)
+
+
+def to_source(grid, probability):
+    zoom = [grid.source.shape[a] / n for a, n in zip(grid.axes, probability.shape[1:], strict=True)]
+    back = np.stack(
+        [ndimage.zoom(p, zoom, order=1, mode="nearest", grid_mode=True) for p in probability]
+    )
+    flipped = back[:, *(slice(None, None, -1 if f else 1) for f in grid.flipped)]
+    return flipped.transpose(0, *(1 + np.argsort(grid.axes)))
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.2])
+def test_a_sheared_image_is_predicted_on_its_own_grid(shear):
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[0, 2], affine[1, 2] = shear, -shear
+    geometry = Geometry(shape=(12, 10, 9), affine=affine)
+    predicted = Predictor(make_model(convolution())).predict(random_image((12, 10, 9)), geometry)
+    assert predicted.geometry is geometry
+    assert predicted.probability.shape == (2, 12, 10, 9)
+    np.testing.assert_allclose(predicted.probability.sum(axis=0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 1.0, 1.0)])
+def test_empty_space_is_predicted_once_and_as_if_it_were_not_known(spacing):
+    image = np.full((1, 8, 8, 60), -1000, np.float32)
+    image[0, 2:6, 2:6, 4:14] = random_image((4, 4, 10))[0] * 100
+    cut = ChannelSettings(normalization="dataset", low=-300, high=300, deviation=100)
+    model = replace(
+        make_model(convolution(), spacing=spacing),
+        preprocessing=PreprocessingSettings(spacing_mm=spacing, channels=(cut,)),
+    )
+    geometry = Geometry.from_spacing((8, 8, 60), (1.0, 1.0, 1.0))
+    seen = []
+    network = model.network.forward
+    model.network.forward = lambda images: (seen.append(float(images.std())), network(images))[1]
+    predicted = Predictor(model).predict(image, geometry).probability
+    assert sum(deviation < 1e-6 for deviation in seen) == 1
+    assert sum(deviation >= 1e-6 for deviation in seen) >= 4
+    model.network.forward = network
+    grid = model_grid(geometry, spacing)
+    placed = grid.image_to_model(normalize_intensities(image, (cut,)))
+    expected = to_source(grid, predict_at_once(model.network, placed))
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)

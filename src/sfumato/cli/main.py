@@ -13,6 +13,7 @@ from sfumato.cli.convert import convert
 from sfumato.cli.demo import demo
 from sfumato.cli.evaluate import evaluate
 from sfumato.cli.exit_codes import INTERRUPTED, OUR_ERROR, USERS_ERROR
+from sfumato.cli.export import export
 from sfumato.cli.info import info
 from sfumato.cli.segment import segment
 from sfumato.cli.soften import soften
@@ -36,7 +37,7 @@ app = typer.Typer(
     [bold]Own data:[/]    sfumato train my_data --out run --time 20min
                  sfumato segment run new_images --out segmentations""",
 )
-for command in (demo, info, soften, sweep, audit, train, segment, evaluate, convert):
+for command in (demo, info, soften, sweep, audit, train, segment, evaluate, convert, export):
     app.command(no_args_is_help=command is not demo)(command)
 app.command(no_args_is_help=True, cls=ListOptions)(compare)
 

@@ -29,6 +29,13 @@ def segment(
         typer.Option("--format", help="What to write: nifti, or the same as the image."),
     ] = "same",
     device: options.Device = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="torch, openvino, onnxruntime; auto takes the fastest that is installed.",
+        ),
+    ] = "auto",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Segment images with a trained model.
@@ -56,7 +63,7 @@ def segment(
     records = gather_inputs(datasets)
     check_file_type(records, file_type)
     settings = InferenceSettings(is_mirrored=mirror)
-    predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen))
+    predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen), engine)
     paths = (path for record in records for path in record.image_paths)
     claim_folder(out, overwrite=overwrite, inputs=[model, *paths])
     failures = segment_cases(

@@ -26,6 +26,7 @@ from sfumato.image.names import (
 )
 from sfumato.image.nifti import read_nifti, write_nifti
 from sfumato.image.probabilities import (
+    probability_writer,
     read_class_names,
     read_probability,
     write_class_probabilities,
@@ -38,6 +39,7 @@ __all__ = [
     "file_suffix",
     "is_dicom",
     "label_suffix",
+    "probability_writer",
     "read_channels",
     "read_class_names",
     "read_image",

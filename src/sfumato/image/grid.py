@@ -1,21 +1,29 @@
 """The model's grid: the image's own field of view, in standard orientation and spacing."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from nibabel.orientations import io_orientation
-from scipy import ndimage
 
-from sfumato.arrays import Affine, Image, Label, Probability, Spacing
+from sfumato.arrays import Affine, Image, Label, Spacing
 from sfumato.image.geometry import Geometry
+from sfumato.image.resampling import (
+    apply_weights,
+    blend_pairs,
+    linear_taps,
+    needed_range,
+    resize_linear,
+    spline_weights,
+)
 
 ModelImage = Float32[np.ndarray, "channel *model"]
 ModelLabel = UInt8[np.ndarray, "*model"]
-ModelProbability = Float32[np.ndarray, "classes *model"]
-Order = Literal[1, 3]
-"""1 interpolates linearly, 3 by cubic splines."""
+Slab = Float32[np.ndarray, "classes ..."]
+"""Some slices of probabilities."""
+Place = tuple[slice, ...]
+"""Where a part of an image lies in it, one slice for each spatial axis."""
 
 SAME_SPACING = 1e-3
 """Relative difference of spacings below which an image is not resampled."""
@@ -48,12 +56,52 @@ class ModelGrid:
         Splines swing beyond the values on both sides of an edge; what leaves a channel's
         range is cut off, so that a photograph stays within 0 to 255.
         """
-        oriented = self._reorient(image)
-        resized = _resize(oriented, self.target.shape, order=3)
-        if resized is not oriented:
-            for channel, source in zip(resized, oriented, strict=True):
+        whole = slice(0, self.target.shape[0])
+        placed = self.image_part_to_model(image, lambda part: part, 0, whole)
+        if self.is_resampled:
+            for channel, source in zip(placed, image, strict=True):
                 channel.clip(source.min(), source.max(), out=channel)
-        return resized
+        return placed
+
+    def image_part_to_model(
+        self, image: Image, prepare: Callable[[Image], Image], axis: int, part: slice
+    ) -> ModelImage:
+        """Bring some slices of an image to the model's grid, by cubic splines.
+
+        Args:
+            image: The whole image on its own grid; only what is needed of it is looked at.
+            prepare: Changes intensities element by element, before they are resampled.
+            axis: Of the model's grid, across the slices.
+            part: The slices.
+        """
+        n_old, n_new = self._oriented_shape[axis], self.target.shape[axis]
+        first, last = needed_range(n_old, n_new, part.start, part.stop)
+        needed = [slice(None)] * len(self.axes)
+        needed[self.axes[axis]] = self._source_range(axis, first, last)
+        result = self._reorient(prepare(image[:, *needed]))
+        if n_old != n_new:
+            weights = spline_weights(n_old, n_new)[part, first:last]
+            result = apply_weights(result, weights, axis)
+        for other, (old, new) in enumerate(
+            zip(self._oriented_shape, self.target.shape, strict=True)
+        ):
+            if other != axis and old != new:
+                result = apply_weights(result, spline_weights(old, new), other)
+        return result
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the model's grid has other steps than the image's own."""
+        return self._oriented_shape != self.target.shape
+
+    @property
+    def _oriented_shape(self) -> tuple[int, ...]:
+        return tuple(self.source.shape[a] for a in self.axes)
+
+    def _source_range(self, axis: int, first: int, last: int) -> slice:
+        """Return where slices of the reoriented image lie along the image's own axis."""
+        n = self._oriented_shape[axis]
+        return slice(n - last, n - first) if self.flipped[axis] else slice(first, last)
 
     def label_to_model(self, label: Label, n_classes: int) -> ModelLabel:
         """Bring a hard label to the model's grid.
@@ -67,21 +115,57 @@ class ModelGrid:
         best = np.full(self.target.shape, -1, np.float32)
         result = np.zeros(self.target.shape, np.uint8)
         for index in range(n_classes):
-            mask = (oriented == index).astype(np.float32)
-            share = _resize(mask, self.target.shape, order=1)[0]
+            share = (oriented == index).astype(np.float32)
+            for axis, n in enumerate(self.target.shape):
+                share = resize_linear(share, axis, n)
+            share = share[0]
             is_better = share > best
             best[is_better] = share[is_better]
             result[is_better] = index
         return result
 
-    def probability_to_source(self, probability: ModelProbability) -> Probability:
-        """Bring probabilities back to the image's own grid, linearly; sums stay 1."""
-        oriented_shape = tuple(self.source.shape[a] for a in self.axes)
-        resized = _resize(probability, oriented_shape, order=1)
+    def slabs_to_source(self, slabs: Iterable[Slab], axis: int) -> Iterator[tuple[Place, Slab]]:
+        """Bring probabilities back to the image's own grid, linearly, as they come; sums stay 1.
+
+        Args:
+            slabs: The slices of the model's grid across an axis, first to last, in parts.
+            axis: Of the model's grid.
+
+        Yields:
+            Parts of the image's own grid: where each lies, and its probabilities.
+        """
+        n_new = self._oriented_shape[axis]
+        lower, upper, share = linear_taps(self.target.shape[axis], n_new)
+        at_hand, n_gone, done = None, 0, 0
+        for slab in slabs:
+            resized = slab
+            for other, n in enumerate(self._oriented_shape):
+                if other != axis:
+                    resized = resize_linear(resized, other, n)
+            if at_hand is not None:
+                resized = np.concatenate([at_hand, resized], axis=1 + axis)
+            n_known = n_gone + resized.shape[1 + axis]
+            ready = int(np.searchsorted(upper, n_known))
+            if ready > done:
+                now = slice(done, ready)
+                yield self._slab_to_source(
+                    blend_pairs(
+                        resized, axis, lower[now] - n_gone, upper[now] - n_gone, share[now]
+                    ),
+                    axis,
+                    now,
+                )
+            done = ready
+            n_kept = max(0, n_known - int(lower[done])) if done < n_new else 0
+            n_gone = n_known - n_kept
+            at_hand = resized[_across(axis, slice(resized.shape[1 + axis] - n_kept, None))].copy()
+
+    def _slab_to_source(self, oriented: Slab, axis: int, part: slice) -> tuple[Place, Slab]:
+        place = [slice(0, n) for n in self.source.shape]
+        place[self.axes[axis]] = self._source_range(axis, part.start, part.stop)
         backwards = [slice(None, None, -1 if f else 1) for f in self.flipped]
-        unflipped = resized[(slice(None), *backwards)]
-        result = unflipped.transpose(0, *(1 + np.argsort(self.axes)))
-        return np.ascontiguousarray(result)
+        unflipped = oriented[(slice(None), *backwards)]
+        return tuple(place), unflipped.transpose(0, *(1 + np.argsort(self.axes)))
 
     def _reorient(self, channels: np.ndarray) -> np.ndarray:
         moved = channels.transpose(0, *(1 + a for a in self.axes))
@@ -135,14 +219,6 @@ def _reoriented_affine(
     return geometry.affine @ change
 
 
-def _resize(
-    channels: Float32[np.ndarray, "channel *space"], shape: tuple[int, ...], order: Order
-) -> Float32[np.ndarray, "channel *resized"]:
-    """Resample every channel over the same field of view, repeating the border outside."""
-    if channels.shape[1:] == shape:
-        return channels
-    zoom = [new / old for new, old in zip(shape, channels.shape[1:], strict=True)]
-    result = np.empty((len(channels), *shape), np.float32)
-    for channel, out in zip(channels, result, strict=True):
-        ndimage.zoom(channel, zoom, output=out, order=order, mode="nearest", grid_mode=True)
-    return result
+def _across(axis: int, part: slice) -> tuple[slice, ...]:
+    """Return the index of some slices across a spatial axis, all classes."""
+    return (slice(None),) * (1 + axis) + (part,)

@@ -3,12 +3,14 @@
 import gzip
 import io
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import nibabel
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Shaped, UInt8
 from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
 
@@ -52,6 +54,9 @@ def read_nifti(path: Path) -> tuple[Elements, Geometry]:
 def load_nifti(path: Path) -> tuple[Shaped[np.ndarray, "..."], VolumeAffine]:
     """Read the array of a NIfTI file as it is stored, scaled, with its affine in millimetres.
 
+    Scaled numbers of up to 16 bits come in float32, a slab at a time: scaling gives float64, which
+    would take as much memory as the rest of reading.
+
     Raises:
         FileError: If the file is damaged, or its header cannot be true.
     """
@@ -62,7 +67,7 @@ def load_nifti(path: Path) -> tuple[Shaped[np.ndarray, "..."], VolumeAffine]:
             raw = gzip.decompress(raw)
         image_format = _check_header(path, raw)
         image = image_format.from_bytes(raw)
-        values = np.asanyarray(image.dataobj)
+        values = _scaled(image)
     except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
         raise damaged(path, error) from error
     if values.dtype.names:  # a colour picture: one field for each of R, G, B (and alpha)
@@ -71,6 +76,17 @@ def load_nifti(path: Path) -> tuple[Shaped[np.ndarray, "..."], VolumeAffine]:
     # A file that names no unit, or an unknown one, is taken for millimetres as everywhere.
     affine[:3] *= _UNIT_MM.get(int(image.header["xyzt_units"]) & _SPATIAL_UNIT, 1.0)
     return values, affine
+
+
+def _scaled(image: Any) -> Shaped[np.ndarray, "..."]:
+    stored, is_scaled = image.dataobj, image.dataobj.slope != 1 or image.dataobj.inter != 0
+    if not is_scaled or stored.dtype.names or stored.dtype.itemsize > 2 or len(stored.shape) < 3:
+        return np.asanyarray(stored)
+    values = np.empty(stored.shape, np.float32, order="F")
+    for start in range(0, stored.shape[2], SLAB):
+        slab = (slice(None), slice(None), slice(start, start + SLAB))
+        values[slab] = stored[slab]
+    return values
 
 
 def write_nifti(
@@ -90,18 +106,57 @@ def write_nifti(
     Raises:
         FileError: If an axis is longer than NIfTI can say, or the disk is full.
     """
+    image = _new_image(path, _first_axis_fastest(values), geometry)
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)
+    with atomic_path(path) as temporary, _opened(temporary) as stream:
+        image.to_stream(stream)
+
+
+@contextmanager
+def nifti_stream(
+    path: Path, geometry: Geometry, n_volumes: int, slope: float
+) -> Iterator[Callable[[UInt8[np.ndarray, "*space"]], None]]:
+    """Write bytes on one grid, volume after volume, a flat image as a volume of one slice.
+
+    Args:
+        path: A name ending in .nii.gz or .nii; written directly.
+        geometry: Where the volumes lie.
+        n_volumes: How many there will be, along the last axis.
+        slope: What readers multiply the stored numbers by.
+
+    Raises:
+        FileError: If an axis is longer than NIfTI can say.
+    """
+    shape = (*geometry.shape, *(1,) * (3 - len(geometry.shape)), n_volumes)
+    # Nibabel needs an array for its header; this one takes a single byte.
+    image = _new_image(path, np.broadcast_to(np.uint8(0), shape), geometry)
+    image.header.set_slope_inter(slope, 0)
+    image.header.set_data_offset(image.header.single_vox_offset)
+    with _opened(path) as stream:
+        image.header.write_to(stream)
+
+        def put(volume: UInt8[np.ndarray, "*space"]) -> None:
+            for start in range(0, volume.shape[-1], SLAB):
+                stream.write(volume[..., start : start + SLAB].tobytes(order="F"))
+
+        yield put
+
+
+def _new_image(path: Path, values: Shaped[np.ndarray, "..."], geometry: Geometry) -> Any:
     try:
-        image = nibabel.Nifti1Image(_first_axis_fastest(values), _volume_affine(geometry))
+        image = nibabel.Nifti1Image(values, _volume_affine(geometry))
     except HeaderDataError as error:
         raise FileError(
             path, f"cannot hold the shape {values.shape}; NIfTI ends at 32767 elements an axis"
         ) from error
     image.header.set_xyzt_units("mm")
-    if slope is not None:
-        image.header.set_slope_inter(slope, 0)
+    return image
+
+
+def _opened(path: Path) -> Opener:
     packing = {"compresslevel": _COMPRESSION} if file_suffix(path) == ".nii.gz" else {}
-    with atomic_path(path) as temporary, Opener(temporary, "wb", **packing) as stream:
-        image.to_stream(stream)
+    return Opener(path, "wb", **packing)
 
 
 def _first_axis_fastest(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

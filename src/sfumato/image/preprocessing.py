@@ -1,9 +1,11 @@
 """Intensities: from a scanner's numbers to what a network takes."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt32
 from pydantic import Field, model_validator
 
 from sfumato.arrays import Image
@@ -52,6 +54,52 @@ class PreprocessingSettings(Settings):
     channels: tuple[ChannelSettings, ...] | None = None
 
 
+_BLOCK = 1 << 22  # elements measured at a time: temporary arrays stay small beside the image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How one channel of one image is normalised: every number measured.
+
+    Attributes:
+        low: Smallest intensity kept.
+        high: Largest intensity kept.
+        mean: Subtracted.
+        deviation: Divided by; infinite for a constant channel, which becomes 0.
+        keeps_zero: Whether elements of exactly 0 stay 0.
+        limits: Smallest and largest normalised intensity of the channel.
+    """
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    keeps_zero: bool
+    limits: tuple[float, float] = (-np.inf, np.inf)
+
+    def apply(self, channel: Float32[np.ndarray, "*space"]) -> Float32[np.ndarray, "*space"]:
+        """Normalise a channel, or any part of it."""
+        result = channel.clip(np.float32(self.low), np.float32(self.high))
+        result -= np.float32(self.mean)
+        result /= np.float32(self.deviation)
+        if self.keeps_zero:
+            result[channel == 0] = 0
+        return result
+
+
+def measure_scalings(image: Image, channels: tuple[ChannelSettings, ...]) -> tuple[Scaling, ...]:
+    """Measure how every channel is normalised, block by block, so that little memory is needed.
+
+    Raises:
+        InputError: If the image does not have one channel for each entry.
+    """
+    if len(image) != len(channels):
+        raise InputError(
+            f"the image must have {_channels(len(channels))}, as in training, got {len(image)}"
+        )
+    return tuple(_measure_channel(c, s) for c, s in zip(image, channels, strict=True))
+
+
 def normalize_intensities(image: Image, channels: tuple[ChannelSettings, ...]) -> Image:
     """Bring every channel to about zero mean and unit standard deviation.
 
@@ -69,33 +117,104 @@ def normalize_intensities(image: Image, channels: tuple[ChannelSettings, ...]) -
         >>> normalize_intensities(image, (ChannelSettings(),)).round(2)
         array([[-1.,  1.]], dtype=float32)
     """
-    if len(image) != len(channels):
-        raise InputError(
-            f"the image must have {_channels(len(channels))}, as in training, got {len(image)}"
-        )
-    return np.stack(
-        [_normalize_channel(c, s) for c, s in zip(image, channels, strict=True)]
-    ).astype(np.float32, copy=False)
+    return apply_scalings(image, measure_scalings(image, channels))
 
 
-def _normalize_channel(
-    channel: Float32[np.ndarray, "*space"], settings: ChannelSettings
-) -> Float32[np.ndarray, "*space"]:
+def apply_scalings(image: Image, scalings: tuple[Scaling, ...]) -> Image:
+    """Normalise an image, or any part of it, by what was measured."""
+    return np.stack([s.apply(c) for c, s in zip(image, scalings, strict=True)])
+
+
+def _measure_channel(channel: Float32[np.ndarray, "*space"], settings: ChannelSettings) -> Scaling:
     if settings.normalization == "dataset":
-        clipped = channel.clip(settings.low, settings.high)
-        return (clipped - np.float32(settings.mean)) / np.float32(settings.deviation)
-    is_measured = channel != 0 if settings.ignore_zero else np.ones(channel.shape, bool)
-    if not is_measured.any():
-        return np.zeros_like(channel)
+        scaling = Scaling(
+            low=settings.low,
+            high=settings.high,
+            mean=settings.mean,
+            deviation=settings.deviation,
+            keeps_zero=False,
+        )
+    else:
+        scaling = _measure_case(channel, settings.ignore_zero)
+    ends = np.array([channel.min(), channel.max()], np.float32)
+    lowest, highest = scaling.apply(ends)
+    if scaling.keeps_zero:
+        lowest, highest = min(lowest, 0), max(highest, 0)
+    return replace(scaling, limits=(float(lowest), float(highest)))
+
+
+def _measure_case(channel: Float32[np.ndarray, "*space"], ignore_zero: bool) -> Scaling:
     # A few very bright elements (vessels, implants, salt noise) must not set the scale.
-    low, high = np.percentile(channel[is_measured], (0.5, 99.5))
-    clipped = channel.clip(low, high)
-    measured = clipped[is_measured].astype(np.float64)
-    deviation = measured.std()
-    if deviation <= 1e-6 * max(abs(float(low)), abs(float(high))):
-        return np.zeros_like(channel)
-    result = ((clipped - measured.mean()) / deviation).astype(np.float32)
-    return np.where(is_measured, result, np.float32(0))
+    low, high = _percentiles(channel, (0.5, 99.5), ignore_zero)
+    n, total, squares = 0, 0.0, 0.0
+    for block in _measured(channel, ignore_zero):
+        # From the lowest value on, or the squares of large offsets would drown the differences.
+        above = block.clip(low, high).astype(np.float64) - low
+        n, total = n + above.size, total + float(above.sum())
+        squares += float(above @ above)
+    mean = total / n if n else 0.0
+    deviation = float(np.sqrt(max(squares / n - mean**2, 0))) if n else 0.0
+    smallest = float(np.finfo(np.float32).tiny)
+    if deviation <= max(1e-6 * max(abs(low), abs(high)), smallest):
+        deviation = np.inf
+    return Scaling(low=low, high=high, mean=low + mean, deviation=deviation, keeps_zero=ignore_zero)
+
+
+def _measured(
+    channel: Float32[np.ndarray, "*space"], ignore_zero: bool
+) -> Iterator[Float32[np.ndarray, " n"]]:
+    """Give the elements that count, in blocks."""
+    n_rows = max(1, _BLOCK * len(channel) // max(1, channel.size))
+    for start in range(0, len(channel), n_rows):
+        block = channel[start : start + n_rows].ravel()
+        yield block[block != 0] if ignore_zero else block
+
+
+def _percentiles(
+    channel: Float32[np.ndarray, "*space"], percents: tuple[float, ...], ignore_zero: bool
+) -> tuple[float, ...]:
+    """Return percentiles as NumPy does, interpolated, but without a copy of all elements.
+
+    Elements are counted by the upper half of their bits, then, where a wanted one lies, by the
+    lower half.
+    """
+    high_counts = np.zeros(1 << 16, np.int64)
+    for block in _measured(channel, ignore_zero):
+        high_counts += np.bincount(_sortable(block) >> 16, minlength=1 << 16)
+    ends = high_counts.cumsum()
+    n = int(ends[-1])
+    if not n:
+        return (0.0,) * len(percents)
+    places = [percent / 100 * (n - 1) for percent in percents]
+    ranks = sorted({min(int(place) + i, n - 1) for place in places for i in (0, 1)})
+    bins = {rank: int(np.searchsorted(ends, rank, side="right")) for rank in ranks}
+    low_counts = {b: np.zeros(1 << 16, np.int64) for b in bins.values()}
+    for block in _measured(channel, ignore_zero):
+        keys = _sortable(block)
+        upper = keys >> 16
+        for b, counts in low_counts.items():
+            counts += np.bincount(keys[upper == b] & 0xFFFF, minlength=1 << 16)
+    values = {}
+    for rank, b in bins.items():
+        within = rank - int(ends[b] - high_counts[b])
+        low = int(np.searchsorted(low_counts[b].cumsum(), within, side="right"))
+        values[rank] = _unsortable(b << 16 | low)
+    return tuple(
+        values[int(place)]
+        + (values[min(int(place) + 1, n - 1)] - values[int(place)]) * (place - int(place))
+        for place in places
+    )
+
+
+def _sortable(values: Float32[np.ndarray, " n"]) -> UInt32[np.ndarray, " n"]:
+    """Return whole numbers in the same order as the values: their bits, signs turned."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+def _unsortable(key: int) -> float:
+    bits = key ^ (1 << 31) if key >> 31 else ~key & 0xFFFFFFFF
+    return float(np.array(bits, np.uint32).view(np.float32))
 
 
 def _channels(n: int) -> str:

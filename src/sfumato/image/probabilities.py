@@ -3,7 +3,9 @@
 import glob
 import json
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ from sfumato.errors import FileError, InputError
 from sfumato.image.elements import placed
 from sfumato.image.geometry import Geometry, VolumeAffine
 from sfumato.image.names import NIFTI_SUFFIXES, file_stem, file_suffix
-from sfumato.image.nifti import flat_geometry, load_nifti, write_nifti
+from sfumato.image.nifti import flat_geometry, load_nifti, nifti_stream, write_nifti
 from sfumato.image.quantise import STEPS, quantise
-from sfumato.storage import write_text
+from sfumato.storage import atomic_path, write_text
+
+WritePart = Callable[[tuple[slice, ...], Probability], None]
 
 _ROUNDING = 1e-3
 """By how much a probability may lie beyond 0 or 1, and a sum of exact ones beside 1."""
@@ -47,6 +51,49 @@ def write_probability(
         steps = steps[:, :, np.newaxis]
     _write_names(path, class_names)
     write_nifti(path, steps, geometry, slope=1 / STEPS)
+
+
+@contextmanager
+def probability_writer(
+    path: Path | str, geometry: Geometry, class_names: Sequence[str]
+) -> Iterator[WritePart]:
+    """Write a probability as `write_probability` does, but part by part, with little memory.
+
+    The parts go to a file of their own first, since NIfTI wants one whole class after the other.
+
+    Args:
+        path: A name ending in .nii.gz or .nii.
+        geometry: Where the whole probability lies.
+        class_names: One for each class.
+
+    Yields:
+        A function that takes where a part lies, one slice for each spatial axis, and the
+        probability of every class there. Together the parts must cover the grid.
+
+    Raises:
+        FileError: If the name does not end in .nii.gz or .nii, or the disk is full.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    parts: list[tuple[tuple[slice, ...], tuple[int, ...], int]] = []
+    with atomic_path(path) as temporary:
+        with tempfile.TemporaryFile(dir=path.parent) as kept:
+
+            def write(place: tuple[slice, ...], probability: Probability) -> None:
+                parts.append((place, probability.shape[1:], kept.tell()))
+                kept.write(quantise(np.ascontiguousarray(probability)).data)
+
+            yield write
+            n_classes = len(class_names)
+            with nifti_stream(temporary, geometry, n_classes, slope=1 / STEPS) as put:
+                for index in range(n_classes):
+                    steps = np.zeros(geometry.shape, np.uint8)
+                    for place, shape, start in parts:
+                        n = int(np.prod(shape))
+                        kept.seek(start + index * n)
+                        steps[place] = np.frombuffer(kept.read(n), np.uint8).reshape(shape)
+                    put(steps)
+        _write_names(path, class_names)
 
 
 def write_class_probabilities(
@@ -197,13 +244,17 @@ def _is_background(name: str) -> bool:
 def _check_output(
     path: Path, probability: Probability, geometry: Geometry, class_names: Sequence[str]
 ) -> None:
-    if file_suffix(path) not in NIFTI_SUFFIXES:
-        raise FileError(path, "probabilities are written as NIfTI; use a name ending in .nii.gz")
+    _check_suffix(path)
     if len(class_names) != len(probability) or probability.shape[1:] != geometry.shape:
         raise InputError(
             f"probability must have one class a name and the shape {geometry.shape},"
             f" got {len(class_names)} names and {probability.shape}"
         )
+
+
+def _check_suffix(path: Path) -> None:
+    if file_suffix(path) not in NIFTI_SUFFIXES:
+        raise FileError(path, "probabilities are written as NIfTI; use a name ending in .nii.gz")
 
 
 def _sidecar(path: Path) -> Path:

@@ -1,19 +1,20 @@
 """From an image and a trained model to a probability map on the image's own grid."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
-from sfumato.arrays import Image, Probability
+from sfumato.arrays import Image
 from sfumato.errors import InputError, ModelError
 from sfumato.image.geometry import Geometry
 from sfumato.image.grid import model_grid
-from sfumato.image.preprocessing import normalize_intensities
-from sfumato.inference.probability import ProbabilityMap
-from sfumato.inference.sliding_window import predict_windows
-from sfumato.model.tensors import Images, Logits
+from sfumato.image.preprocessing import apply_scalings, measure_scalings
+from sfumato.inference.averaging import averaged
+from sfumato.inference.engines import Task, compute_with
+from sfumato.inference.probability import ProbabilityMap, ProbabilitySlab
+from sfumato.inference.sliding_window import Windows, fitted_window, predict_slabs
 from sfumato.model.trained import TrainedModel
 from sfumato.settings import Settings
 
@@ -39,6 +40,7 @@ class Predictor:
         settings: How windows slide over an image.
         device: Where the network computes.
         dtype: The number type of convolutions.
+        engine: What computes the network, see `compute_with`.
     """
 
     def __init__(
@@ -47,10 +49,17 @@ class Predictor:
         settings: InferenceSettings | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        engine: str = "torch",
     ) -> None:
         self.model = model
         self.settings = settings or InferenceSettings()
-        self._compute = network_on(model.network.to(device).eval(), torch.device(device), dtype)
+        task = Task(
+            network=model.network.to(device).eval(),
+            input_shape=(1, model.n_channels, *model.window),
+            device=torch.device(device),
+            dtype=dtype,
+        )
+        self.engine, self._compute = compute_with(engine, task)
 
     def predict(self, image: Image, geometry: Geometry) -> ProbabilityMap:
         """Predict the class probabilities of an image.
@@ -63,24 +72,60 @@ class Predictor:
             ModelError: If the image has another number of channels or axes than the model.
             InputError: If the image does not lie on the grid.
         """
+        probability = np.empty((len(self.model.classes), *geometry.shape), np.float32)
+        for slab in self.predict_slabs(image, geometry):
+            probability[:, *slab.place] = slab.probability
+        return ProbabilityMap(probability=probability, geometry=geometry)
+
+    def predict_slabs(self, image: Image, geometry: Geometry) -> Iterator[ProbabilitySlab]:
+        """Predict the class probabilities of an image, part by part.
+
+        Windows along the image's longest axis are predicted in order, and slices are given
+        once no later window meets them, so beside the image itself only the probabilities of
+        one layer of windows are in memory, however long the image.
+
+        Args:
+            image: Intensities as they stand in the file.
+            geometry: The image's own grid.
+
+        Yields:
+            Parts that together make up the image, each element once.
+
+        Raises:
+            ModelError: If the image has another number of channels or axes than the model.
+            InputError: If the image does not lie on the grid.
+        """
         self._check(image, geometry)
         preprocessing = self.model.preprocessing
         assert preprocessing.spacing_mm is not None
         assert preprocessing.channels is not None
         grid = model_grid(geometry, preprocessing.spacing_mm)
-        # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
-        placed = grid.image_to_model(normalize_intensities(image, preprocessing.channels))
-        probability = self.predict_on_model_grid(placed)
-        return ProbabilityMap(
-            probability=grid.probability_to_source(probability), geometry=geometry
-        )
+        scalings = measure_scalings(image, preprocessing.channels)
+        shape = grid.target.shape
+        window = fitted_window(shape, self.model.window, self._divisors())
+        windows = Windows(shape=shape, size=window, overlap=self.settings.overlap)
 
-    def predict_on_model_grid(self, image: Image) -> Probability:
-        """Predict an image that has been brought to the model's grid already."""
+        def read(part: slice) -> Image:
+            # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
+            placed = grid.image_part_to_model(
+                image, lambda whole: apply_scalings(whole, scalings), windows.axis, part
+            )
+            if grid.is_resampled:
+                for channel, scaling in zip(placed, scalings, strict=True):
+                    channel.clip(*scaling.limits, out=channel)
+            return placed
+
         mirror_axes = self.model.mirror_axes if self.settings.is_mirrored else ()
-        return predict_windows(
-            self._compute, image, self.model.window, self.settings.overlap, mirror_axes
-        )
+        predict = averaged([self._compute], mirror_axes)
+        slabs = predict_slabs(predict, read, windows)
+        for place, probability in grid.slabs_to_source(slabs, windows.axis):
+            yield ProbabilitySlab(place=place, probability=probability)
+
+    def _divisors(self) -> tuple[int, ...]:
+        strides = self.model.network_settings.strides
+        if strides is None:
+            return (1,) * len(self.model.window)
+        return tuple(int(d) for d in np.prod(strides, axis=0))
 
     def _check(self, image: Image, geometry: Geometry) -> None:
         n_channels, n_axes = self.model.n_channels, len(self.model.window)
@@ -98,19 +143,3 @@ class Predictor:
             raise InputError(
                 f"the image has shape {image.shape[1:]}, but its geometry says {geometry.shape}"
             )
-
-
-def network_on(
-    network: nn.Module, device: torch.device, dtype: torch.dtype
-) -> Callable[[Images], Logits]:
-    """Wrap a network so that it computes on a device in a number type, without gradients."""
-
-    def compute(images: Images) -> Logits:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-        ):
-            logits: Logits = network(images.to(device))
-        return logits
-
-    return compute

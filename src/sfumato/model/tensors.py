@@ -7,6 +7,8 @@ from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "batch channel *space"]
 Logits: TypeAlias = Float[Tensor, "batch classes *space"]
+Probabilities: TypeAlias = Float[Tensor, "batch classes *space"]
+"""Sums to one over the classes."""
 HardTarget: TypeAlias = Int[Tensor, "batch *space"]
 SoftTarget: TypeAlias = Float[Tensor, "batch classes *space"]
 """Sums to one over the classes."""

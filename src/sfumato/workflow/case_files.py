@@ -1,15 +1,17 @@
 """The files that become of one segmented case: what type they have, and where they lie."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.arrays import Label
 from sfumato.cases.record import CaseRecord
 from sfumato.image.dicom_seg import dicom_probability_writer, write_dicom_label
-from sfumato.image.files import is_dicom, label_suffix, write_label, write_probability
+from sfumato.image.files import is_dicom, label_suffix, probability_writer, write_label
 from sfumato.image.geometry import Geometry
 from sfumato.image.names import FileType
-from sfumato.inference.probability import ProbabilityMap
+from sfumato.image.probabilities import WritePart
 from sfumato.model.trained import TrainedModel
 
 PROBABILITIES = "probabilities"
@@ -55,19 +57,23 @@ class CaseFiles:
         values = self.model.classes.to_values(segmentation)
         write_label(self.out / f"{self.record.id}{suffix}", values, geometry)
 
-    def write_probability(self, probability_map: ProbabilityMap) -> None:
-        """Write the probability of every class, as DICOM or NIfTI.
+    @contextmanager
+    def probability_writer(self, geometry: Geometry) -> Iterator[WritePart]:
+        """Write the probability of every class, as DICOM or NIfTI, part by part.
+
+        Yields:
+            A function that takes where a part lies, one slice for each spatial axis, and the
+            probability of every class there. Together the parts must cover the grid.
 
         Raises:
             FileError: If DICOM cannot hold it, or the disk is full.
         """
-        geometry, probability = probability_map.geometry, probability_map.probability
-        path = (
-            self.out / PROBABILITIES / f"{self.record.id}{'.dcm' if self.is_dicom else '.nii.gz'}"
-        )
-        if not self.is_dicom:
-            write_probability(path, probability, geometry, self.model.classes.names)
-            return
-        source, codes = self._source, self.model.codes
-        with dicom_probability_writer(path, geometry, source, codes) as write:
-            write(tuple(slice(n) for n in geometry.shape), probability)
+        suffix = ".dcm" if self.is_dicom else ".nii.gz"
+        path = self.out / PROBABILITIES / f"{self.record.id}{suffix}"
+        names, codes = self.model.classes.names, self.model.codes
+        with (
+            dicom_probability_writer(path, geometry, self._source, codes)
+            if self.is_dicom
+            else probability_writer(path, geometry, names)
+        ) as write:
+            yield write

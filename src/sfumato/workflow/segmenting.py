@@ -2,13 +2,19 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
+
+from sfumato.arrays import Image, Label
 from sfumato.cases.dataset import CaseRecord, Dataset
 from sfumato.errors import DatasetError, SfumatoError
 from sfumato.image.dicom_seg import check_can_write_dicom
 from sfumato.image.files import is_dicom, read_channels
+from sfumato.image.geometry import Geometry
 from sfumato.image.names import FileType
 from sfumato.inference.predictor import Predictor
 from sfumato.storage import write_text
@@ -59,7 +65,7 @@ def segment_cases(
 
     A segmentation has its input's name and file type, and the label values of the data the
     model was trained on; in DICOM, segments are numbered from 1 instead. A bad case does not
-    stop the others.
+    stop the others. While one case is segmented, the next is read and the last written.
 
     Args:
         predictor: The model.
@@ -72,29 +78,64 @@ def segment_cases(
     Returns:
         The cases that could not be segmented.
     """
-    failures, seconds = [], {}
-    for record in track(records, "Segmenting", len(records)):
-        started = time.monotonic()
-        try:
+    failures: dict[str, Failure] = {}
+    seconds: dict[str, float] = {}
+    writings: list[tuple[str, Future[None]]] = []
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        readings = _read_ahead(reader, records)
+        for record, reading in track(readings, "Segmenting", len(records)):
+            started = time.monotonic()
             files = CaseFiles(record=record, out=out, model=predictor.model, file_type=file_type)
-            _segment_case(predictor, files, has_probabilities)
+            try:
+                image, geometry = reading.result()
+                label = _segment_case(predictor, image, geometry, files, has_probabilities)
+                wait([writing for _, writing in writings[-1:]])
+                writing = writer.submit(files.write_segmentation, label, geometry)
+                writings.append((record.id, writing))
+            except (SfumatoError, MemoryError) as error:
+                failures[record.id] = Failure.of(record.id, error)
+            seconds[record.id] = round(time.monotonic() - started, 3)
+    for case_id, writing in writings:
+        try:
+            writing.result()
         except (SfumatoError, MemoryError) as error:
-            failures.append(Failure.of(record.id, error))
-        seconds[record.id] = round(time.monotonic() - started, 3)
+            failures[case_id] = Failure.of(case_id, error)
     report = {
         **provenance(),
         "model": predictor.model.about,
         "inference": predictor.settings.model_dump(mode="json"),
+        "engine": predictor.engine,
         "seconds": seconds,
-        "failures": {failure.case_id: failure.reason for failure in failures},
+        "failures": {failure.case_id: failure.reason for failure in failures.values()},
     }
     write_text(out / "run.json", json.dumps(report, indent=2))
-    return failures
+    return [failures[record.id] for record in records if record.id in failures]
 
 
-def _segment_case(predictor: Predictor, files: CaseFiles, has_probabilities: bool) -> None:
-    image, geometry = read_channels(files.record.image_paths)
-    probability_map = predictor.predict(image, geometry)
-    if has_probabilities:
-        files.write_probability(probability_map)
-    files.write_segmentation(probability_map.segmentation(), geometry)
+def _read_ahead(
+    reader: ThreadPoolExecutor, records: Sequence[CaseRecord]
+) -> Iterator[tuple[CaseRecord, "Future[tuple[Image, Geometry]]"]]:
+    """Read every case while the one before is segmented; a failure shows where it is used."""
+    readings = (reader.submit(read_channels, record.image_paths) for record in records)
+    upcoming = next(readings, None)
+    for record in records:
+        assert upcoming is not None
+        reading, upcoming = upcoming, next(readings, None)
+        yield record, reading
+
+
+def _segment_case(
+    predictor: Predictor,
+    image: Image,
+    geometry: Geometry,
+    files: CaseFiles,
+    has_probabilities: bool,
+) -> Label:
+    """Return the segmentation; probabilities are written."""
+    segmentation = np.empty(geometry.shape, np.uint8)
+    with files.probability_writer(geometry) if has_probabilities else nullcontext() as write:
+        for slab in predictor.predict_slabs(image, geometry):
+            segmentation[slab.place] = slab.segmentation()
+            if write is not None:
+                write(slab.place, slab.probability)
+    return segmentation

@@ -16,7 +16,9 @@ import torch
 
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import TrainingError
-from sfumato.inference.predictor import network_on
+from sfumato.inference.averaging import averaged
+from sfumato.inference.engines import network_on
+from sfumato.inference.probability import most_probable
 from sfumato.inference.sliding_window import predict_windows, window_corners
 from sfumato.metrics.overlap import dice
 from sfumato.model.network import build_network
@@ -198,11 +200,11 @@ def _validation(run: Run, state: TrainingState) -> Validate | None:
         return None
 
     def validate(network: torch.nn.Module) -> dict[str, float]:
-        compute = network_on(network, run.device, dtype)
+        predict = averaged([network_on(network, run.device, dtype)])
         values: dict[str, list[float]] = {name: [] for name in run.classes.foreground}
         for case in cases:
             image = np.asarray(case.image)
-            segmentation = predict_windows(compute, image, window, OVERLAP).argmax(axis=0)
+            segmentation = most_probable(predict_windows(predict, image, window, OVERLAP))
             for index, name in enumerate(run.classes.foreground, start=1):
                 values[name].append(dice(case.hard_label == index, segmentation == index))
         return {name: _mean_of_defined(v) for name, v in values.items()}
