@@ -194,3 +194,15 @@ def test_the_real_micrographs_open(shared_data) -> None:
     dataset = Dataset.open(shared_data("axon_sem"))
     assert dataset.classes.values == (0, 1, 2)
     assert dataset.load(dataset.case_ids[0]).image.ndim == 3
+
+
+def test_other_label_files_keep_the_classes_of_the_whole(tmp_path: Path) -> None:
+    dataset = save_dataset(tmp_path / "data", a=CELL // 85, b=CELL // 51)
+    save(tmp_path / "other.png", CELL // 85)
+    changed = dataset.with_labels({"b": (tmp_path / "other.png",)})
+    assert changed.classes == dataset.classes
+    np.testing.assert_array_equal(changed.load("b").label, CELL // 255)
+    np.testing.assert_array_equal(changed.load("a").label, dataset.load("a").label)
+    np.testing.assert_array_equal(dataset.load("b").label, 2 * (CELL // 255))
+    with pytest.raises(InputError, match="unknown case 'c'"):
+        dataset.with_labels({"c": ()})

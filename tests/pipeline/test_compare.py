@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.cases.dataset import Dataset
+from sfumato.image.files import read_label
+
 LENGTH = ("--steps=6", "--folds=0/5", "--seeds=2")
 
 
@@ -71,6 +74,44 @@ def test_what_is_done_is_kept_and_more_can_be_added(
     assert {c["softener"] for c in read(out)["comparisons"]} == {"svls"}
 
 
+def test_labels_are_spoilt_in_training_and_nowhere_else(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "experiment"
+    outcome = sfumato(
+        "compare", flat_data, "--noise", "shift:4mm", "none", "erode:2", "--out", out,
+        *LENGTH, *quick_flat,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "shift:4mm harms superpixel beside none" in outcome.out
+    written = read(out)
+    assert written["noise"] == ["none", "shift:4mm", "erode:2mm"]
+    assert {run["noise"] for run in written["runs"]} == {"none", "shift:4mm", "erode:2mm"}
+    assert {d["noise"] for d in written["degradations"]} == {"shift:4mm", "erode:2mm"}
+
+    classes = Dataset.open(flat_data).classes
+    drawn = {case.id: case.label for case in Dataset.open(flat_data)}
+    for run, start in zip(written["runs"], starts_of(out), strict=True):
+        prepared = [*(out / run["folder"]).glob("evaluation/metrics.json")]
+        cases = json.loads(prepared[0].read_text("utf-8"))["cases"]
+        assert sorted(c["case"] for c in cases) == sorted(start["split"]["held_out"])
+    # Eight cases train, with a file for each seed where it is random.
+    for name, n_folders in (("erode2mm-*", 1), ("shift4mm-seed*", 2)):
+        folders = sorted((out / "spoilt").glob(name))
+        assert len(folders) == n_folders
+        for folder in folders:
+            labels = sorted(folder.glob("rater_1/*.png"))
+            assert [path.stem for path in labels] == sorted(start["split"]["train"])
+            for path in labels:
+                spoilt = classes.to_indices(read_label(path)[0])
+                assert (spoilt != drawn[path.stem]).any()
+    assert written["spoilt_labels"]["erode:2mm"]["n_labels"] == 8
+    assert written["spoilt_labels"]["shift:4mm"]["n_labels"] == 16
+    assert 0.5 < written["spoilt_labels"]["erode:2mm"]["dice"]["foreground"] < 0.9
+    page = (out / "report.html").read_text("utf-8")
+    assert "What spoilt labels cost" in page
+
+
 def test_a_training_that_fails_does_not_stop_the_others(
     sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +134,8 @@ def test_a_training_that_fails_does_not_stop_the_others(
         (("--steps=6", "--folds=1"), "--folds takes a number from 2"),
         (("--steps=6", "--train-cases=none"), "--train-cases takes numbers above 0"),
         (("--steps=6", "--train-cases=99"), "must be at most"),
+        (("--steps=6", "--noise=erod:1mm"), "did you mean 'erode'"),
+        (("--steps=6", "--noise=erode:1mm,erode:1.0"), "--noise takes each noise once"),
         ((), "each training needs a length"),
     ],
 )

@@ -1,6 +1,6 @@
 """Many cases in one place, read one at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +139,20 @@ class Dataset:
         """
         wanted = sorted({self._record(case_id).id for case_id in case_ids})
         records = tuple(self._by_id[case_id] for case_id in wanted)
+        return Dataset(self.name, replace(self._listing, records=records), self._whole)
+
+    def with_labels(self, label_paths: Mapping[str, tuple[Path, ...]]) -> "Dataset":
+        """Return the data set with other label files for some of its cases, in the same classes.
+
+        Raises:
+            InputError: If there is no case of one of the names.
+        """
+        for case_id in label_paths:
+            self._record(case_id)
+        records = tuple(
+            replace(record, label_paths=label_paths.get(record.id, record.label_paths))
+            for record in self.records
+        )
         return Dataset(self.name, replace(self._listing, records=records), self._whole)
 
     def as_labels(self) -> "Dataset":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sfumato.workflow.experiment import Cell, ExperimentRequest
     from sfumato.workflow.failures import Failure
 
-LISTS = ("--softeners", "--train-cases")
+LISTS = ("--softeners", "--train-cases", "--noise")
 
 
 class ListOptions(TyperCommand):
@@ -66,6 +66,15 @@ def compare(
             "--train-cases", metavar="N N … all", help="On how many cases models are trained."
         ),
     ] = "all",
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--noise",
+            metavar="NAME:MM …",
+            help="Train on labels spoilt on purpose as well: none erode:1mm dilate:1mm jitter:2mm"
+            " shift:2mm.",
+        ),
+    ] = "none",
     time: Annotated[
         str | None, typer.Option("--time", help="Wall-clock time of each training: 10min, 2h.")
     ] = None,
@@ -110,6 +119,7 @@ def compare(
         n_seeds=seeds,
         folds=folds,
         train_cases=tuple(_case_number(word) for word in _split(train_cases)),
+        noises=tuple(_split(noise)),
         config_path=config,
         overrides=(*(settings or []), *training_length(time, steps)),
     )
@@ -180,13 +190,17 @@ def _report(
     out: Path,
 ) -> None:
     from sfumato.cli.console import end_with, say
-    from sfumato.report.comparison_words import headline, verdict_sentences
+    from sfumato.report.comparison_words import (
+        degradation_sentences,
+        headline,
+        verdict_sentences,
+    )
     from sfumato.workflow.comparison_report import write_comparison
 
     if len(failures) < len(cells):
         summary = write_comparison(data, request, cells, failures, out)
         say(headline(summary), style="bold")
-        for sentence in verdict_sentences(summary):
+        for sentence in (*verdict_sentences(summary), *degradation_sentences(summary)):
             say(sentence)
         say(f"Report in {out / 'report.html'}")
     end_with(failures, len(cells), "trainings")

@@ -3,17 +3,24 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sfumato.evaluation.comparison import (
     HIGHER_IS_BETTER,
     PairedComparison,
-    Scores,
     compare_in_pairs,
     holm,
     seed_deviation,
+)
+from sfumato.evaluation.runs import (
+    NO_NOISE,
+    Condition,
+    Partners,
+    RunScores,
+    align,
+    aligned_tables,
+    select_runs,
 )
 from sfumato.evaluation.scores import CALIBRATION_METRICS
 from sfumato.evaluation.summary import MEAN
@@ -21,25 +28,8 @@ from sfumato.evaluation.summary import MEAN
 CLASS_METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
 """What is compared for each class and for their mean; the mean has `CALIBRATION_METRICS` too."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class RunScores:
-    """What one trained model scored on the cases that its fold held out.
-
-    Attributes:
-        softener: The kind of soft label, as the user named it.
-        train_cases: How many cases it was trained on; None for all of its fold.
-        fold: The fold that was held out, "K/N".
-        seed: The training's seed.
-        cases: For each case its numbers: class (or "mean") → metric → value; None or missing
-            where undefined. What concerns all classes together stands under "mean".
-    """
-
-    softener: str
-    train_cases: int | None
-    fold: str
-    seed: int
-    cases: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+Column = tuple[str, str]
+"""A class (or "mean") and a metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +38,7 @@ class Average:
 
     Attributes:
         softener: The kind of soft label.
-        train_cases: How many cases were trained on; None for all.
+        condition: What else the models were trained on.
         class_name: The class, or "mean" over classes.
         metric: The metric's name in files.
         mean: Over cases, each averaged over seeds; NaN where it is nowhere defined.
@@ -58,7 +48,7 @@ class Average:
     """
 
     softener: str
-    train_cases: int | None
+    condition: Condition
     class_name: str
     metric: str
     mean: float
@@ -73,7 +63,7 @@ class Contrast:
 
     Attributes:
         softener: The kind of soft label.
-        train_cases: How many cases were trained on; None for all.
+        condition: What both were trained on.
         class_name: The class, or "mean" over classes.
         metric: The metric's name in files.
         found: Their difference.
@@ -81,11 +71,33 @@ class Contrast:
     """
 
     softener: str
-    train_cases: int | None
+    condition: Condition
     class_name: str
     metric: str
     found: PairedComparison
     corrected_p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """What spoilt training labels did to one kind of soft label in one metric.
+
+    Attributes:
+        softener: The kind of soft label.
+        condition: The training with spoilt labels.
+        class_name: The class, or "mean" over classes.
+        metric: The metric's name in files.
+        found: Trained on spoilt labels less trained on those that were drawn.
+        beside_baseline: That difference less the baseline's own: better where this kind of
+            label suffers less; None for the baseline itself.
+    """
+
+    softener: str
+    condition: Condition
+    class_name: str
+    metric: str
+    found: PairedComparison
+    beside_baseline: PairedComparison | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,45 +106,70 @@ class ExperimentSummary:
 
     Attributes:
         softeners: The kinds of soft label in the order the user gave, the baseline first.
-        train_cases: The numbers of training cases, in the order the user gave.
+        conditions: What they were trained on, in the order the user gave.
         class_names: The mean and the classes.
-        averages: Of every kind, number of training cases, class and metric.
+        averages: Of every kind, condition, class and metric.
         contrasts: Of every kind but the baseline, likewise.
-        case_changes: For every kind but the baseline, number of training cases and case: by
-            how much mean Dice differs, averaged over seeds; undefined ones are left out.
+        degradations: Of every kind and every condition with spoilt labels, where there are
+            models on labels as they were drawn to compare with.
+        case_changes: For every kind but the baseline, condition and case: by how much mean Dice
+            differs, averaged over seeds; undefined ones are left out.
     """
 
     softeners: tuple[str, ...]
-    train_cases: tuple[int | None, ...]
+    conditions: tuple[Condition, ...]
     class_names: tuple[str, ...]
     averages: tuple[Average, ...]
     contrasts: tuple[Contrast, ...]
-    case_changes: Mapping[tuple[str, int | None], Mapping[str, float]]
+    degradations: tuple[Degradation, ...]
+    case_changes: Mapping[tuple[str, Condition], Mapping[str, float]]
 
     @property
     def baseline(self) -> str:
         """The kind of label that the others are compared with."""
         return self.softeners[0]
 
+    @property
+    def noises(self) -> tuple[str, ...]:
+        """How training labels are spoilt, each way once."""
+        return tuple(dict.fromkeys(condition.noise for condition in self.conditions))
+
+    @property
+    def train_cases(self) -> tuple[int | None, ...]:
+        """The numbers of training cases, each once."""
+        return tuple(dict.fromkeys(condition.train_cases for condition in self.conditions))
+
+    @property
+    def main_condition(self) -> Condition:
+        """What is told first: the last number of training cases, with the first noise."""
+        return Condition(train_cases=self.train_cases[-1], noise=self.noises[0])
+
     def average(
-        self, softener: str, train_cases: int | None, class_name: str, metric: str
+        self, softener: str, condition: Condition, class_name: str, metric: str
     ) -> Average | None:
         """Return one average, if any model was scored for it."""
-        wanted = (softener, train_cases, class_name, metric)
+        wanted = (softener, condition, class_name, metric)
         return next((a for a in self.averages if _place(a) == wanted), None)
 
     def contrast(
-        self, softener: str, train_cases: int | None, class_name: str, metric: str
+        self, softener: str, condition: Condition, class_name: str, metric: str
     ) -> Contrast | None:
         """Return one contrast, if there are pairs for it."""
-        wanted = (softener, train_cases, class_name, metric)
+        wanted = (softener, condition, class_name, metric)
         return next((c for c in self.contrasts if _place(c) == wanted), None)
+
+    def degradation(
+        self, softener: str, condition: Condition, class_name: str, metric: str
+    ) -> Degradation | None:
+        """Return what spoilt labels did, if there are pairs for it."""
+        wanted = (softener, condition, class_name, metric)
+        return next((d for d in self.degradations if _place(d) == wanted), None)
 
 
 def summarise_experiment(
     runs: Sequence[RunScores],
     softeners: Sequence[str],
-    train_cases: Sequence[int | None],
+    conditions: Sequence[Condition],
     class_names: Sequence[str],
     extra_metrics: Sequence[str] = (),
 ) -> ExperimentSummary:
@@ -144,7 +181,7 @@ def summarise_experiment(
     Args:
         runs: What each trained model scored.
         softeners: The kinds of soft label, the baseline first.
-        train_cases: The numbers of training cases.
+        conditions: What they were trained on.
         class_names: The foreground classes.
         extra_metrics: Metrics of all classes together that some data sets have besides.
     """
@@ -152,43 +189,40 @@ def summarise_experiment(
     if len(class_names) > 1:
         columns += [(name, metric) for name in class_names for metric in CLASS_METRICS]
     averages, pairs, changes = [], [], {}
-    for n in train_cases:
-        by_arm = {s: [r for r in runs if (r.softener, r.train_cases) == (s, n)] for s in softeners}
+    for condition in conditions:
+        baseline = select_runs(runs, softeners[0], condition)
         for softener in softeners:
-            ours, hard = by_arm[softener], by_arm[softeners[0]]
-            averages += [_average(ours, softener, n, *column) for column in columns if ours]
-            shared = _shared(hard, ours)
+            ours = select_runs(runs, softener, condition)
+            averages += [_average(ours, softener, condition, *c) for c in columns if ours]
+            shared = align(baseline, ours)
             if softener == softeners[0] or not shared:
                 continue
-            pairs += [(softener, n, *column, _compare(shared, *column)) for column in columns]
-            changes[softener, n] = _changes(shared)
+            pairs += [(softener, condition, *c, _compare(shared, *c)) for c in columns]
+            changes[softener, condition] = _changes(shared)
     return ExperimentSummary(
         softeners=tuple(softeners),
-        train_cases=tuple(train_cases),
+        conditions=tuple(conditions),
         class_names=(MEAN, *(class_names if len(class_names) > 1 else ())),
         averages=tuple(averages),
         contrasts=tuple(_corrected(pairs)),
+        degradations=tuple(_degradations(runs, softeners, conditions, columns)),
         case_changes=changes,
     )
 
 
-Pair = tuple[RunScores, RunScores]
-Place = tuple[str, int | None, str, str]
-
-
-def _place(entry: Average | Contrast) -> Place:
-    return entry.softener, entry.train_cases, entry.class_name, entry.metric
+def _place(entry: Average | Contrast | Degradation) -> tuple[str, Condition, str, str]:
+    return entry.softener, entry.condition, entry.class_name, entry.metric
 
 
 def _average(
-    runs: Sequence[RunScores], softener: str, train_cases: int | None, name: str, metric: str
+    runs: Sequence[RunScores], softener: str, condition: Condition, name: str, metric: str
 ) -> Average:
-    tables = [_table(fold, name, metric) for fold in _by_fold(runs)]
+    (tables,) = aligned_tables(align(runs), name, metric)
     sums = [(np.nansum(t, axis=0), np.isfinite(t).sum(axis=0)) for t in tables]
     of_cases = np.concatenate([total[n > 0] / n[n > 0] for total, n in sums])
     return Average(
         softener=softener,
-        train_cases=train_cases,
+        condition=condition,
         class_name=name,
         metric=metric,
         mean=float(of_cases.mean()) if len(of_cases) else math.nan,
@@ -198,58 +232,59 @@ def _average(
     )
 
 
-def _shared(baseline: Sequence[RunScores], candidate: Sequence[RunScores]) -> list[Pair]:
-    partners = {(run.fold, run.seed): run for run in baseline}
-    return [
-        (partners[run.fold, run.seed], run) for run in candidate if (run.fold, run.seed) in partners
-    ]
+def _compare(pairs: Sequence[Partners], name: str, metric: str) -> PairedComparison:
+    baseline, candidate = aligned_tables(pairs, name, metric)
+    return compare_in_pairs(baseline, candidate, is_higher_better=metric in HIGHER_IS_BETTER)
 
 
-def _compare(pairs: Sequence[Pair], name: str, metric: str) -> PairedComparison:
-    baseline, candidate = (_by_fold([pair[side] for pair in pairs]) for side in (0, 1))
-    ids = [
-        sorted({i for run in (*a, *b) for i in run.cases})
-        for a, b in zip(baseline, candidate, strict=True)
-    ]
-    return compare_in_pairs(
-        [_table(fold, name, metric, i) for fold, i in zip(baseline, ids, strict=True)],
-        [_table(fold, name, metric, i) for fold, i in zip(candidate, ids, strict=True)],
-        is_higher_better=metric in HIGHER_IS_BETTER,
-    )
-
-
-def _by_fold(runs: Sequence[RunScores]) -> list[list[RunScores]]:
-    """Group runs by fold, ordered by seed."""
-    folds: dict[str, list[RunScores]] = {}
-    for run in sorted(runs, key=lambda run: (run.fold, run.seed)):
-        folds.setdefault(run.fold, []).append(run)
-    return list(folds.values())
-
-
-def _table(
-    fold: Sequence[RunScores], name: str, metric: str, case_ids: Sequence[str] | None = None
-) -> Scores:
-    ids = case_ids or sorted({case_id for run in fold for case_id in run.cases})
-    return np.array([[_number(run, case_id, name, metric) for case_id in ids] for run in fold])
-
-
-def _number(run: RunScores, case_id: str, name: str, metric: str) -> float:
-    value = run.cases.get(case_id, {}).get(name, {}).get(metric)
-    return math.nan if value is None else float(value)
-
-
-def _changes(pairs: Sequence[Pair]) -> dict[str, float]:
+def _changes(pairs: Sequence[Partners]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for before, after in pairs:
         for case_id in before.cases:
-            change = _number(after, case_id, MEAN, "dice") - _number(before, case_id, MEAN, "dice")
+            change = after.number(case_id, MEAN, "dice") - before.number(case_id, MEAN, "dice")
             found.setdefault(case_id, []).append(change)
     means = {case_id: float(np.mean(changes)) for case_id, changes in found.items()}
     return {case_id: mean for case_id, mean in means.items() if math.isfinite(mean)}
 
 
+def _degradations(
+    runs: Sequence[RunScores],
+    softeners: Sequence[str],
+    conditions: Sequence[Condition],
+    columns: Sequence[Column],
+) -> Iterable[Degradation]:
+    for spoilt in conditions:
+        clean = Condition(train_cases=spoilt.train_cases)
+        if spoilt.noise == NO_NOISE or clean not in conditions:
+            continue
+        hard = [select_runs(runs, softeners[0], c) for c in (clean, spoilt)]
+        for softener in softeners:
+            ours = [select_runs(runs, softener, c) for c in (clean, spoilt)]
+            alone = align(*ours)
+            beside = align(*hard, *ours) if softener != softeners[0] else []
+            for column in columns if alone else ():
+                yield Degradation(
+                    softener=softener,
+                    condition=spoilt,
+                    class_name=column[0],
+                    metric=column[1],
+                    found=_compare(alone, *column),
+                    beside_baseline=_compare_changes(beside, *column) if beside else None,
+                )
+
+
+def _compare_changes(fours: Sequence[Partners], name: str, metric: str) -> PairedComparison:
+    """Compare by how much two kinds of label change, from clean to spoilt."""
+    hard_clean, hard_spoilt, clean, spoilt = aligned_tables(fours, name, metric)
+    return compare_in_pairs(
+        [after - before for before, after in zip(hard_clean, hard_spoilt, strict=True)],
+        [after - before for before, after in zip(clean, spoilt, strict=True)],
+        is_higher_better=metric in HIGHER_IS_BETTER,
+    )
+
+
 def _corrected(
-    pairs: Iterable[tuple[str, int | None, str, str, PairedComparison]],
+    pairs: Iterable[tuple[str, Condition, str, str, PairedComparison]],
 ) -> list[Contrast]:
     listed = list(pairs)
     corrected = [math.nan] * len(listed)
@@ -260,27 +295,11 @@ def _corrected(
     return [
         Contrast(
             softener=softener,
-            train_cases=n,
+            condition=condition,
             class_name=name,
             metric=metric,
             found=found,
             corrected_p=p,
         )
-        for (softener, n, name, metric, found), p in zip(listed, corrected, strict=True)
+        for (softener, condition, name, metric, found), p in zip(listed, corrected, strict=True)
     ]
-
-
-def run_scores_of(document: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Read the cases of a `metrics.json`, with the calibration metrics under "mean".
-
-    Examples:
-        >>> case = {"case": "a", "mean": {"dice": 0.9}, "core": {"dice": 0.9}, "ece": 0.1}
-        >>> run_scores_of({"cases": [case]})["a"]["mean"]
-        {'dice': 0.9, 'ece': 0.1}
-    """
-    cases = {}
-    for case in document["cases"]:
-        overall = {metric: case.get(metric) for metric in CALIBRATION_METRICS if metric in case}
-        classes = {name: row for name, row in case.items() if isinstance(row, dict)}
-        cases[str(case["case"])] = {**classes, MEAN: {**classes[MEAN], **overall}}
-    return cases

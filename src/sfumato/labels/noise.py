@@ -172,10 +172,9 @@ def _smooth_field(
 
 def _displaced(label: Label, displacement: Float64[np.ndarray, "axes *_"]) -> Label:
     """Give every element what stands at its displaced place, the edge's where that is outside."""
+    indices = np.ogrid[tuple(slice(n) for n in label.shape)]
     places = [
         np.clip(np.rint(index - moved).astype(np.int64), 0, n - 1)
-        for index, moved, n in zip(
-            np.indices(label.shape, sparse=True), displacement, label.shape, strict=True
-        )
+        for index, moved, n in zip(indices, displacement, label.shape, strict=True)
     ]
     return label[tuple(places)]

@@ -89,18 +89,34 @@ def case_number_curves(
         panels: For each metric and kind of soft label its average at each number, the
             baseline first.
     """
-    figure = Figure(figsize=(WIDTH, 3.3))
-    for axes, (name, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for i, (softener, values) in enumerate(curves.items()):
-            axes.plot(numbers, values, label=legend_label(softener), **_line(i))
+    figure = _metric_panels(numbers, panels)
+    for axes in figure.axes:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(numbers, [f"{n}" for n in numbers])
         axes.set_xlabel("training cases")
-        _title(axes, name)
-        style_axes(axes)
-    _one_legend(figure)
     figure.subplots_adjust(left=0.055, right=0.985, bottom=0.16, top=0.78, wspace=0.3)
+    return svg(figure)
+
+
+def noise_curves(
+    noises: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]]
+) -> bytes:
+    """Draw metrics by how training labels were spoilt.
+
+    Args:
+        noises: The kinds of noise.
+        panels: For each metric and kind of soft label its average with each noise, the
+            baseline first.
+    """
+    figure = _metric_panels(range(len(noises)), panels)
+    for axes in figure.axes:
+        axes.set_xticks(range(len(noises)), [drawable(noise, 20) for noise in noises])
+        axes.tick_params(axis="x", labelrotation=35)
+        for tick in axes.get_xticklabels():
+            tick.set(parse_math=False, ha="right", rotation_mode="anchor")
+        axes.set_xlim(-0.3, len(noises) - 0.7)
+    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.27, top=0.78, wspace=0.3)
     return svg(figure)
 
 
@@ -118,6 +134,20 @@ def learning_curves(curves: Sequence[LearningCurve]) -> bytes:
     _one_legend(figure)
     figure.subplots_adjust(left=0.055, right=0.985, bottom=0.15, top=0.78, wspace=0.08)
     return svg(figure)
+
+
+def _metric_panels(
+    places: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]
+) -> Figure:
+    """Draw a panel for each metric, with a line for each kind of label."""
+    figure = Figure(figsize=(WIDTH, 3.3))
+    for axes, (name, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for i, (softener, values) in enumerate(curves.items()):
+            axes.plot(places, values, label=legend_label(softener), **_line(i))
+        _title(axes, name)
+        style_axes(axes)
+    _one_legend(figure)
+    return figure
 
 
 def _draw_forest(axes: Axes, name: str, found: Sequence[PairedComparison | None]) -> None:

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sfumato.evaluation.experiment import Average, Contrast, ExperimentSummary
+from sfumato.evaluation.runs import Condition
+from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import MEAN
 from sfumato.metrics.calibration import ReliabilityCurve
 from sfumato.report.comparison_curves import (
@@ -13,12 +15,14 @@ from sfumato.report.comparison_curves import (
     forest_plot,
     learning_curves,
 )
+from sfumato.report.comparison_noise import curve_panels, noise_sections
 from sfumato.report.comparison_words import (
     TOLD,
-    cases_words,
+    condition_words,
     difference_number,
     headline,
     interval_words,
+    noise_words,
     p_words,
     short_name,
     verdict_sentences,
@@ -46,8 +50,6 @@ GLOSSARY = {
     "Seed deviation": "Standard deviation over seeds: how far models lie apart that differ in"
     " nothing but their seed.",
 }
-PANELS = ("dice", "assd_mm", "ece_boundary", "brier_boundary")
-"""Metrics that are drawn against the number of training cases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +57,18 @@ class ExperimentPictures:
     """What is drawn besides the numbers.
 
     Attributes:
-        learning: For each number of training cases, a line of each kind of label.
+        learning: For each condition, a line of each kind of label.
         reliability: For each kind of label, its pooled curves by region.
         cases: Overlays of cases that gained and lost most, both models of each.
         most_cases: How many cases the fold with most trains on, for "all".
+        spoilt: For each noise, how far it spoilt training labels.
     """
 
-    learning: Mapping[int | None, Sequence[LearningCurve]]
+    learning: Mapping[Condition, Sequence[LearningCurve]]
     reliability: Mapping[str, Mapping[str, ReliabilityCurve]]
     cases: Sequence[Picture]
     most_cases: int
+    spoilt: Mapping[str, SpoiltSummary] = field(default_factory=dict)
 
 
 def comparison_page(
@@ -89,6 +93,7 @@ def comparison_page(
         *_forest_sections(summary),
         _average_section(summary),
         _contrast_section(summary),
+        *noise_sections(summary, pictures.spoilt),
         *_case_number_sections(summary, pictures.most_cases),
         *_learning_sections(pictures),
         *_reliability_sections(pictures),
@@ -113,10 +118,10 @@ def _glossary() -> dict[str, str]:
 
 
 def _forest_sections(summary: ExperimentSummary) -> list[Section]:
-    rows = [(s, n) for n in summary.train_cases for s in summary.softeners[1:]]
+    rows = [(s, c) for c in summary.conditions for s in summary.softeners[1:]]
     panels = {}
     for metric in TOLD:
-        contrasts = [summary.contrast(s, n, MEAN, metric) for s, n in rows]
+        contrasts = [summary.contrast(s, c, MEAN, metric) for s, c in rows]
         if any(contrasts):
             name = short_name(metric).replace(" in the boundary band", ", band")
             unit = " (mm)" if metric.endswith("_mm") else ""
@@ -124,7 +129,7 @@ def _forest_sections(summary: ExperimentSummary) -> list[Section]:
     if not panels:
         return []
     picture = Picture(
-        content=forest_plot([f"{s}, {cases_words(n)}" for s, n in rows], panels),
+        content=forest_plot([f"{s}, {condition_words(c)}" for s, c in rows], panels),
         alt=" ".join(verdict_sentences(summary)),
         caption=f"Candidate less {summary.baseline}, with 95 % intervals. Green is better, red is"
         " worse, grey is not distinguishable.",
@@ -134,12 +139,13 @@ def _forest_sections(summary: ExperimentSummary) -> list[Section]:
 
 def _average_section(summary: ExperimentSummary) -> Section:
     rows: list[Row] = []
-    for n in summary.train_cases:
+    for condition in summary.conditions:
         for softener in summary.softeners:
             for name in summary.class_names:
-                found = [summary.average(softener, n, name, metric) for metric in TOLD]
+                found = [summary.average(softener, condition, name, metric) for metric in TOLD]
                 if any(found):
-                    head = f"{softener}, {cases_words(n)}" + f", {name}" * (name != MEAN)
+                    words = condition_words(condition)
+                    head = f"{softener}, {words}" + f", {name}" * (name != MEAN)
                     rows.append([head, *map(_average_cell, found)])
     table = Table(
         columns=["labels", *(metric_words(metric).name for metric in TOLD)],
@@ -181,7 +187,9 @@ def _contrast_section(summary: ExperimentSummary) -> Section:
 def _contrast_row(contrast: Contrast) -> Row:
     found, metric = contrast.found, contrast.metric
     place = "" if contrast.class_name == MEAN else f", {contrast.class_name}"
-    head = f"{contrast.softener}, {cases_words(contrast.train_cases)}{place}: {short_name(metric)}"
+    head = (
+        f"{contrast.softener}, {condition_words(contrast.condition)}{place}: {short_name(metric)}"
+    )
     undefined = f"{found.n_undefined} undefined" if found.n_undefined else ""
     share = "–" if math.isnan(found.share_better) else f"{100 * found.share_better:.0f} %"
     return [
@@ -212,31 +220,26 @@ def _case_number_sections(summary: ExperimentSummary, most_cases: int) -> list[S
     numbers = sorted(summary.train_cases, key=lambda n: most_cases if n is None else n)
     if len(numbers) < 2:
         return []
-    panels = {
-        short_name(metric).replace(" in the boundary band", ", band"): {
-            softener: [_mean(summary.average(softener, n, MEAN, metric)) for n in numbers]
-            for softener in summary.softeners
-        }
-        for metric in PANELS
-    }
-    content = case_number_curves([most_cases if n is None else n for n in numbers], panels)
-    alt = "Metrics against the number of training cases, a line for each kind of label."
-    picture = Picture(content=content, alt=alt)
-    return [Section(title="With more training cases", pictures=[picture])]
-
-
-def _mean(average: Average | None) -> float:
-    return math.nan if average is None else average.mean
+    drawn = []
+    for noise in summary.noises:
+        conditions = [Condition(train_cases=n, noise=noise) for n in numbers]
+        content = case_number_curves(
+            [most_cases if n is None else n for n in numbers], curve_panels(summary, conditions)
+        )
+        alt = "Metrics against the number of training cases, a line for each kind of label."
+        title = "" if len(summary.noises) == 1 else noise_words(noise)
+        drawn.append(Picture(title=title, content=content, alt=alt))
+    return [Section(title="With more training cases", pictures=drawn)]
 
 
 def _learning_sections(pictures: ExperimentPictures) -> list[Section]:
     drawn = [
         Picture(
-            title=f"Trained on {cases_words(n)}",
+            title=f"Trained on {condition_words(condition)}",
             content=learning_curves(curves),
             alt="Validation Dice in the course of training, a line for each kind of label.",
         )
-        for n, curves in pictures.learning.items()
+        for condition, curves in pictures.learning.items()
         if curves
     ]
     text = "Averages over folds and seeds of the Dice on the cases looked at along the way."

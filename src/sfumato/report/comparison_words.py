@@ -1,9 +1,11 @@
 """What an experiment found, in words."""
 
 import math
+from collections.abc import Mapping
 
 from sfumato.evaluation.comparison import PairedComparison
-from sfumato.evaluation.experiment import Contrast, ExperimentSummary
+from sfumato.evaluation.experiment import ExperimentSummary
+from sfumato.evaluation.runs import NO_NOISE, Condition
 from sfumato.evaluation.summary import MEAN
 from sfumato.report.metric_words import UNDEFINED, MetricWords, metric_words
 
@@ -32,6 +34,27 @@ def cases_words(train_cases: int | None) -> str:
     if train_cases is None:
         return "all cases"
     return f"{train_cases} case" + "s" * (train_cases != 1)
+
+
+def condition_words(condition: Condition) -> str:
+    """Say on what models were trained.
+
+    Examples:
+        >>> condition_words(Condition(train_cases=10, noise="erode:1mm"))
+        '10 cases, erode:1mm'
+    """
+    noise = "" if condition.noise == NO_NOISE else f", {condition.noise}"
+    return cases_words(condition.train_cases) + noise
+
+
+def noise_words(noise: str) -> str:
+    """Say how training labels are spoilt.
+
+    Examples:
+        >>> noise_words("none"), noise_words("erode:1mm")
+        ('labels as drawn', 'erode:1mm')
+    """
+    return "labels as drawn" if noise == NO_NOISE else noise
 
 
 def short_name(metric: str) -> str:
@@ -80,23 +103,37 @@ def p_words(value: float) -> str:
 
 
 def verdict_sentences(summary: ExperimentSummary) -> list[str]:
-    """Say of every kind of soft label, and every number of training cases, what it changed.
+    """Say of every kind of soft label, under every condition, what it changed.
 
     Only where an interval does not hold 0 is anything called better or worse.
     """
     return [
         sentence
-        for n in summary.train_cases
+        for condition in summary.conditions
         for softener in summary.softeners[1:]
-        if (sentence := _sentence(summary, softener, n))
+        if (sentence := _sentence(summary, softener, condition))
+    ]
+
+
+def degradation_sentences(summary: ExperimentSummary) -> list[str]:
+    """Say of every kind of soft label whether spoilt labels harm it less than the baseline."""
+    return [
+        sentence
+        for condition in summary.conditions
+        for softener in summary.softeners[1:]
+        if (sentence := _degradation_sentence(summary, softener, condition))
     ]
 
 
 def headline(summary: ExperimentSummary) -> str:
-    """Say in a sentence or two what the experiment found."""
-    told = [c for c in summary.contrasts if c.class_name == MEAN and c.metric in TOLD]
+    """Say in a sentence or two what the experiment found under its main condition."""
+    main = summary.main_condition
+    told = [
+        c for m in TOLD for s in summary.softeners[1:] if (c := summary.contrast(s, main, MEAN, m))
+    ]
     if not told:
         return f"No kind of label could be compared with {summary.baseline}."
+    where = f", trained on {condition_words(main)}" if len(summary.conditions) > 1 else ""
     if all(contrast.found.verdict == "unknown" for contrast in told):
         return (
             "One model of each kind tells nothing: another seed could turn every difference round."
@@ -104,8 +141,8 @@ def headline(summary: ExperimentSummary) -> str:
     clear = [c for c in told if c.found.verdict in ("better", "worse")]
     if not clear:
         return (
-            f"Nothing could be told from {summary.baseline}: every interval over cases and seeds"
-            " holds 0."
+            f"Nothing could be told from {summary.baseline}{where}: every interval over cases and"
+            " seeds holds 0."
         )
     parts = []
     for softener in summary.softeners[1:]:
@@ -113,43 +150,52 @@ def headline(summary: ExperimentSummary) -> str:
         words = [
             f"{verdict} in {_many(names)}"
             for verdict in ("better", "worse")
-            if (names := _names([c for c in ours if c.found.verdict == verdict]))
+            if (names := [short_name(c.metric) for c in ours if c.found.verdict == verdict])
         ]
         parts.append(f"{softener}: {', '.join(words) if words else 'nothing distinguishable'}")
-    return f"Against {summary.baseline}: {'; '.join(parts)}."
+    return f"Against {summary.baseline}{where}: {'; '.join(parts)}."
 
 
-def _sentence(summary: ExperimentSummary, softener: str, train_cases: int | None) -> str:
-    found = [
-        contrast
-        for metric in TOLD
-        if (contrast := summary.contrast(softener, train_cases, MEAN, metric))
-        and contrast.found.n_cases
-    ]
+def _sentence(summary: ExperimentSummary, softener: str, condition: Condition) -> str:
+    contrasts = [summary.contrast(softener, condition, MEAN, metric) for metric in TOLD]
+    found = {c.metric: c.found for c in contrasts if c and c.found.n_cases}
     if not found:
         return ""
-    start = f"Trained on {cases_words(train_cases)}, {softener} against {summary.baseline}: "
+    noise = "" if condition.noise == NO_NOISE else f" with labels spoilt by {condition.noise}"
+    start = f"Trained on {cases_words(condition.train_cases)}{noise}, {softener} against"
+    return f"{start} {summary.baseline}: {_verdicts(found, ('better', 'worse'))}."
+
+
+def _degradation_sentence(summary: ExperimentSummary, softener: str, condition: Condition) -> str:
+    found = {}
+    for metric in TOLD:
+        entry = summary.degradation(softener, condition, MEAN, metric)
+        if entry and entry.beside_baseline and entry.beside_baseline.n_cases:
+            found[metric] = entry.beside_baseline
+    if not found:
+        return ""
+    start = f"Trained on {cases_words(condition.train_cases)}, {condition.noise} harms {softener}"
+    return f"{start} beside {summary.baseline}: {_verdicts(found, ('less', 'more'))}."
+
+
+def _verdicts(found: Mapping[str, PairedComparison], words: tuple[str, str]) -> str:
+    """Say which differences are good, bad, unclear or unknown."""
     parts = []
-    for verdict in ("better", "worse"):
-        for contrast in found:
-            if contrast.found.verdict == verdict:
-                parts.append(
-                    f"{short_name(contrast.metric)} {verdict} ({_with_interval(contrast)})"
-                )
-    if unclear := [c for c in found if c.found.verdict == "not distinguishable"]:
-        parts.append(f"{_many(_names(unclear))} not distinguishable")
-    if unknown := [c for c in found if c.found.verdict == "unknown"]:
-        parts.append(f"nothing can be said of {_many(_names(unknown))} without a second seed")
-    return start + "; ".join(parts) + "."
-
-
-def _with_interval(contrast: Contrast) -> str:
-    metric, found = contrast.metric, contrast.found
-    return f"{difference_number(metric, found.difference)}, {interval_words(metric, found)}"
-
-
-def _names(contrasts: list[Contrast]) -> list[str]:
-    return list(dict.fromkeys(short_name(contrast.metric) for contrast in contrasts))
+    for verdict, word in zip(("better", "worse"), words, strict=True):
+        for metric, comparison in found.items():
+            if comparison.verdict == verdict:
+                numbers = f"{difference_number(metric, comparison.difference)}, "
+                interval = interval_words(metric, comparison)
+                parts.append(f"{short_name(metric)} {word} ({numbers}{interval})")
+    names = {
+        verdict: [short_name(m) for m, c in found.items() if c.verdict == verdict]
+        for verdict in ("not distinguishable", "unknown")
+    }
+    if unclear := names["not distinguishable"]:
+        parts.append(f"{_many(unclear)} not distinguishable")
+    if unknown := names["unknown"]:
+        parts.append(f"nothing can be said of {_many(unknown)} without a second seed")
+    return "; ".join(parts)
 
 
 def _many(names: list[str]) -> str:

@@ -21,7 +21,8 @@ from sfumato.workflow.evaluating import Segment, score_cases
 from sfumato.workflow.experiment import Cell
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.held_out import segment_with
-from sfumato.workflow.run import Run, RunRequest, start_run
+from sfumato.workflow.run import Run, RunRequest, split_cases, start_run
+from sfumato.workflow.spoiling import spoil_labels
 from sfumato.workflow.training import CHECKPOINT, run_training
 from sfumato.workflow.workers import Lost, n_cores, work_in_processes
 
@@ -83,7 +84,7 @@ def train_cell(job: ComparisonJob, cell: Cell) -> Failure | None:
     folder = cell.folder(job.out)
     try:
         request = RunRequest(fold=cell.fold, device=job.device, is_resumed=True)
-        run = start_run(job.dataset, folder, cell.config, request)
+        run = start_run(_training_data(job, cell), folder, cell.config, request)
         for _ in run_training(run):
             pass
         _score(run, job, cell)
@@ -106,6 +107,15 @@ def segment_by(folder: Path, cell: Cell, device: str) -> Segment:
             dtype=compute_dtype(cell.config.training.precision, chosen),
         )
     )
+
+
+def _training_data(job: ComparisonJob, cell: Cell) -> Dataset:
+    """Return the data set, with labels spoilt in what the training learns from only."""
+    folder = cell.spoilt_folder(job.out)
+    if cell.noise is None or folder is None:
+        return job.dataset
+    split = split_cases(job.dataset, cell.fold, cell.condition.train_cases)
+    return spoil_labels(job.dataset, split.train_ids, cell.noise, cell.seed, folder)
 
 
 def _score(run: Run, job: ComparisonJob, cell: Cell) -> None:

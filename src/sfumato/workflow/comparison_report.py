@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,24 @@ import numpy as np
 
 from sfumato.cases.dataset import Dataset
 from sfumato.evaluation.experiment import (
+    Average,
+    Contrast,
+    Degradation,
     ExperimentSummary,
-    RunScores,
-    run_scores_of,
     summarise_experiment,
 )
+from sfumato.evaluation.runs import Condition, RunScores, run_scores_of
+from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.metrics.calibration import ReliabilityCurve, merge
 from sfumato.report.comparison_curves import LearningCurve
 from sfumato.report.comparison_page import ExperimentPictures, comparison_page
-from sfumato.report.comparison_words import cases_words, difference_number, verdict_sentences
+from sfumato.report.comparison_words import (
+    condition_words,
+    degradation_sentences,
+    difference_number,
+    verdict_sentences,
+)
 from sfumato.report.evaluation_page import read_curve
 from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Picture
@@ -30,6 +38,7 @@ from sfumato.workflow.experiment import Cell, ExperimentRequest, put_baseline_fi
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.history import read_history
 from sfumato.workflow.provenance import provenance
+from sfumato.workflow.spoiling import read_spoilt
 
 REGIONS = {"image": "whole image", "boundary": "boundary band"}
 Done = Sequence[tuple[Cell, Mapping[str, Any]]]
@@ -60,7 +69,7 @@ def write_comparison(
     summary = summarise_experiment(
         [_scores(cell, found) for cell, found in done],
         softeners,
-        request.train_cases,
+        request.conditions,
         dataset.classes.foreground,
     )
     origin: dict[str, Any] = {
@@ -70,15 +79,19 @@ def write_comparison(
         "seeds": request.n_seeds,
         "folds": request.folds,
         "train_cases": ["all" if n is None else n for n in request.train_cases],
+        "noise": list(summary.noises),
         "settings": list(request.overrides),
     }
+    spoilt = _spoilt(cells, out)
     runs = [_run_document(cell, out) for cell, _ in done]
     document = {
         **origin,
         "baseline": summary.baseline,
-        "verdicts": verdict_sentences(summary),
-        "comparisons": [_flat(asdict(c), c.found.verdict) for c in summary.contrasts],
-        "averages": [asdict(average) for average in summary.averages],
+        "verdicts": [*verdict_sentences(summary), *degradation_sentences(summary)],
+        "comparisons": [_flat(c) for c in summary.contrasts],
+        "degradations": [_flat(d) for d in summary.degradations],
+        "averages": [_flat(average) for average in summary.averages],
+        "spoilt_labels": {noise: asdict(found) for noise, found in spoilt.items()},
         "runs": runs,
         "failures": {failure.case_id: failure.reason for failure in failures},
     }
@@ -86,7 +99,7 @@ def write_comparison(
     write_text(out / "comparison.json", text + "\n")
     page = comparison_page(
         summary,
-        _pictures(dataset, done, summary, out),
+        replace(_pictures(dataset, done, summary, out), spoilt=spoilt),
         title=f"Labels compared on {dataset.name}",
         notes=[f"{failure.case_id}: failed ({failure.reason})" for failure in failures],
         provenance={**origin, "training_seconds": sum(run["seconds"] for run in runs)},
@@ -98,17 +111,33 @@ def write_comparison(
 def _scores(cell: Cell, found: Mapping[str, Any]) -> RunScores:
     return RunScores(
         softener=cell.softener,
-        train_cases=cell.train_cases,
+        condition=cell.condition,
         fold=cell.fold,
         seed=cell.seed,
         cases=run_scores_of(found),
     )
 
 
-def _flat(contrast: dict[str, Any], verdict: str) -> dict[str, Any]:
-    """Put a contrast and its difference on one level."""
-    found = contrast.pop("found")
-    return {**contrast, **found, "verdict": verdict}
+def _flat(entry: Average | Contrast | Degradation) -> dict[str, Any]:
+    """Put an entry, its condition and its difference on one level."""
+    content = asdict(entry)
+    flat = {**content.pop("condition"), **content}
+    if isinstance(entry, Average):
+        return flat
+    flat |= {**flat.pop("found"), "verdict": entry.found.verdict}
+    if isinstance(entry, Degradation) and entry.beside_baseline is not None:
+        flat["beside_baseline"] |= {"verdict": entry.beside_baseline.verdict}
+    return flat
+
+
+def _spoilt(cells: Sequence[Cell], out: Path) -> dict[str, SpoiltSummary]:
+    """Tell of every noise how far it spoilt labels."""
+    folders: dict[str, dict[Path, None]] = {}
+    for cell in cells:
+        if folder := cell.spoilt_folder(out):
+            folders.setdefault(cell.condition.noise, {})[folder] = None
+    found = {noise: read_spoilt(places) for noise, places in folders.items()}
+    return {noise: summary for noise, summary in found.items() if summary}
 
 
 def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
@@ -116,7 +145,7 @@ def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
     last = history[-1] if history else {}
     return {
         "softener": cell.softener,
-        "train_cases": cell.train_cases,
+        **asdict(cell.condition),
         "fold": cell.fold,
         "seed": cell.seed,
         "folder": cell.folder(out).relative_to(out).as_posix(),
@@ -128,17 +157,17 @@ def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
 def _pictures(
     dataset: Dataset, done: Done, summary: ExperimentSummary, out: Path
 ) -> ExperimentPictures:
-    last = summary.train_cases[-1]
+    main = summary.main_condition
     learning = {
-        n: [
+        condition: [
             curve
             for softener in summary.softeners
-            if (curve := _learning_curve(softener, _cells(done, softener, n), out))
+            if (curve := _learning_curve(softener, _cells(done, softener, condition), out))
         ]
-        for n in summary.train_cases
+        for condition in summary.conditions
     }
     reliability = {
-        softener: _pooled([m for c, m in done if (c.softener, c.train_cases) == (softener, last)])
+        softener: _pooled([m for c, m in done if (c.softener, c.condition) == (softener, main)])
         for softener in summary.softeners
     }
     starts = [json.loads((c.folder(out) / "run.json").read_text("utf-8")) for c, _ in done]
@@ -150,8 +179,8 @@ def _pictures(
     )
 
 
-def _cells(done: Done, softener: str, train_cases: int | None) -> list[Cell]:
-    return [c for c, _ in done if (c.softener, c.train_cases) == (softener, train_cases)]
+def _cells(done: Done, softener: str, condition: Condition) -> list[Cell]:
+    return [c for c, _ in done if (c.softener, c.condition) == (softener, condition)]
 
 
 def _learning_curve(softener: str, cells: Sequence[Cell], out: Path) -> LearningCurve | None:
@@ -181,9 +210,9 @@ def _case_pictures(
     dataset: Dataset, done: Done, summary: ExperimentSummary, out: Path
 ) -> list[Picture]:
     """Draw the case that gained most and the one that lost most, by both kinds of label."""
-    last, drawn = summary.train_cases[-1], []
+    main, drawn = summary.main_condition, []
     for softener in summary.softeners[1:]:
-        changes = summary.case_changes.get((softener, last), {})
+        changes = summary.case_changes.get((softener, main), {})
         if not changes:
             continue
         for role, choose, sign in (("gained", max, 1), ("lost", min, -1)):
@@ -192,7 +221,7 @@ def _case_pictures(
                 continue
             change = f"{softener}: {role} most, Dice {difference_number('dice', changes[case_id])}"
             for name in (summary.baseline, softener):
-                drawn += _case_picture(dataset, case_id, _cells(done, name, last), out, change)
+                drawn += _case_picture(dataset, case_id, _cells(done, name, main), out, change)
     return drawn
 
 
@@ -207,7 +236,7 @@ def _case_picture(
         case = dataset.load(case_id)
         segmentation, probability = segment_by(cell.folder(out), cell, "cpu")(case)
         content = overlay_figure(case, segmentation, dataset.classes, probability=probability)
-        words = f"{cell.softener} labels, {cases_words(cell.train_cases)}, seed {cell.seed}"
+        words = f"{cell.softener} labels, {condition_words(cell.condition)}, seed {cell.seed}"
         return [
             Picture(
                 title=f"{case_id}, {words}",
