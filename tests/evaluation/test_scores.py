@@ -28,7 +28,10 @@ def test_a_segmentation_equal_to_the_reference_has_the_best_scores():
     best = {"dice": 1, "hd95_mm": 0, "assd_mm": 0, "nsd_1mm": 1, "precision": 1, "recall": 1}
     assert score.id == "a"
     assert score.classes == {name: {**best, "volume_error": 0} for name in ("core", "rim")}
-    assert score.overall == dict.fromkeys(CALIBRATION_METRICS, 0)
+    least = math.log(1 + 2 / 255)  # No class is taken to be impossible.
+    assert score.overall == {
+        name: pytest.approx(least) if name == "cross_entropy" else 0 for name in CALIBRATION_METRICS
+    }
 
 
 def test_each_class_is_scored_against_its_own_mask():

@@ -6,21 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from sfumato.errors import InputError
 from sfumato.evaluation.softness import (
-    LEAST_PROBABILITY,
     achievable_accuracy,
     boundary_recall,
     brier_to,
     cross_entropy_to,
     grid_cells,
     measure_softness,
-    raters_mean,
     softened_share,
     volume_shifts,
 )
+from sfumato.labels.annotators import raters_mean
 from sfumato.labels.classes import ClassList
 from sfumato.labels.softening import one_hot, soften_label
+from sfumato.metrics.calibration import LEAST_PROBABILITY
 
 CLASSES = ClassList(names=("background", "core", "rim"), values=(0, 1, 2))
 SHAPES = array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=7)
@@ -72,11 +71,6 @@ class TestKnownAnswers:
             cells, [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]
         )
 
-    def test_the_raters_mean_is_what_they_gave_each_class(self):
-        drawn = [np.array([0, 1, 2], np.uint8), np.array([0, 1, 1], np.uint8)]
-        mean = raters_mean([*drawn, *drawn], 3)
-        np.testing.assert_array_equal(mean, [[1, 0, 0], [0, 1, 0.5], [0, 0, 0.5]])
-
     def test_cross_entropy_of_a_contradicted_hard_label_is_finite(self):
         hard = one_hot(np.array([0], np.uint8), 2)
         other = one_hot(np.array([1], np.uint8), 2)
@@ -111,15 +105,6 @@ class TestUndefined:
         assert math.isnan(achievable_accuracy(label, label.astype(np.int32)))
         assert math.isnan(brier_to(one_hot(label, 2), one_hot(label, 2)))
         assert math.isnan(cross_entropy_to(one_hot(label, 2), one_hot(label, 2)))
-
-
-class TestBadInput:
-    def test_raters_must_have_drawn_on_one_grid(self):
-        drawn = [np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)]
-        with pytest.raises(InputError, match="all of one shape"):
-            raters_mean(drawn, 2)
-        with pytest.raises(InputError, match="at least one"):
-            raters_mean([], 2)
 
 
 class TestProperties:

@@ -112,6 +112,31 @@ def test_labels_are_spoilt_in_training_and_nowhere_else(
     assert "What spoilt labels cost" in page
 
 
+def test_where_several_people_drew_every_run_is_scored_against_all_of_them(
+    sfumato: Callable, quick_flat: tuple, rater_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "experiment"
+    kinds = ("none", "raters", "raters:softening.raters_by=staple")
+    outcome = sfumato(
+        "compare", rater_data, "--softeners", *kinds, "--out", out, "--steps=6",
+        "--folds=0/5", "--seeds=1", *quick_flat,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    written = read(out)
+    against_all = {"dice_raters", "soft_dice_raters", "brier_raters", "cross_entropy_raters"}
+    against_one = {f"{m}_rater_{n}" for m in ("dice", "brier", "cross_entropy") for n in (1, 2)}
+    averages = {(a["softener"], a["metric"]): a["mean"] for a in written["averages"]}
+    compared = {comparison["metric"] for comparison in written["comparisons"]}
+    assert against_all < compared
+    assert not against_one & compared
+    for kind in kinds:
+        assert {m for s, m in averages if s == kind} >= against_all | against_one
+        # The first rater is the reference of everything else.
+        assert averages[kind, "brier_rater_1"] == pytest.approx(averages[kind, "brier"])
+    page = (out / "report.html").read_text("utf-8")
+    assert "Rater by rater" in page
+
+
 def test_a_training_that_fails_does_not_stop_the_others(
     sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
 ) -> None:

@@ -3,8 +3,9 @@ import math
 import numpy as np
 from tests.report.conftest import CLASSES, HOSTILE, Outline, block_case, soft
 
-from sfumato.evaluation.softness import Softness, measure_softness, raters_mean
+from sfumato.evaluation.softness import Softness, measure_softness
 from sfumato.image.geometry import Geometry
+from sfumato.labels.annotators import raters_mean
 from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
 from sfumato.report.figures import softening_figure
 from sfumato.report.softening_page import example_ids, softening_page

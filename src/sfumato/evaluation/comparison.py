@@ -29,7 +29,9 @@ Verdict = Literal["better", "worse", "not distinguishable", "unknown"]
 
 LEVEL = 0.95
 POWER = 0.8
-HIGHER_IS_BETTER = frozenset(("dice", "nsd_1mm", "precision", "recall", "soft_dice"))
+HIGHER_IS_BETTER = frozenset(
+    ("dice", "nsd_1mm", "precision", "recall", "dice_raters", "soft_dice_raters")
+)
 
 
 @dataclass(frozen=True, kw_only=True)

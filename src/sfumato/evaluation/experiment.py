@@ -13,6 +13,7 @@ from sfumato.evaluation.comparison import (
     holm,
     seed_deviation,
 )
+from sfumato.evaluation.rater_scores import ONE_RATER, RATERS_METRICS
 from sfumato.evaluation.runs import (
     NO_NOISE,
     Condition,
@@ -26,7 +27,8 @@ from sfumato.evaluation.scores import CALIBRATION_METRICS
 from sfumato.evaluation.summary import MEAN
 
 CLASS_METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
-"""What is compared for each class and for their mean; the mean has `CALIBRATION_METRICS` too."""
+"""What is compared for each class and for their mean. The mean has `CALIBRATION_METRICS` too, and
+`RATERS_METRICS` where several people drew the same cases."""
 
 Column = tuple[str, str]
 """A class (or "mean") and a metric."""
@@ -171,29 +173,31 @@ def summarise_experiment(
     softeners: Sequence[str],
     conditions: Sequence[Condition],
     class_names: Sequence[str],
-    extra_metrics: Sequence[str] = (),
 ) -> ExperimentSummary:
     """Average what models scored and compare every kind of soft label with the first.
 
     Only folds and seeds that both kinds have are compared, so a training that failed takes its
-    partner along; cases are compared where all models of a fold have the metric.
+    partner along; cases are compared where all models of a fold have the metric. What was scored
+    against single raters is averaged only: so many comparisons would drown the others.
 
     Args:
         runs: What each trained model scored.
         softeners: The kinds of soft label, the baseline first.
         conditions: What they were trained on.
         class_names: The foreground classes.
-        extra_metrics: Metrics of all classes together that some data sets have besides.
     """
-    columns = [(MEAN, metric) for metric in (*CLASS_METRICS, *CALIBRATION_METRICS, *extra_metrics)]
+    measured = _measured_overall(runs)
+    compared = (*CLASS_METRICS, *CALIBRATION_METRICS, *(m for m in RATERS_METRICS if m in measured))
+    columns = [(MEAN, metric) for metric in compared]
     if len(class_names) > 1:
         columns += [(name, metric) for name in class_names for metric in CLASS_METRICS]
+    averaged = [*columns, *((MEAN, metric) for metric in measured if ONE_RATER.fullmatch(metric))]
     averages, pairs, changes = [], [], {}
     for condition in conditions:
         baseline = select_runs(runs, softeners[0], condition)
         for softener in softeners:
             ours = select_runs(runs, softener, condition)
-            averages += [_average(ours, softener, condition, *c) for c in columns if ours]
+            averages += [_average(ours, softener, condition, *c) for c in averaged if ours]
             shared = align(baseline, ours)
             if softener == softeners[0] or not shared:
                 continue
@@ -208,6 +212,12 @@ def summarise_experiment(
         degradations=tuple(_degradations(runs, softeners, conditions, columns)),
         case_changes=changes,
     )
+
+
+def _measured_overall(runs: Sequence[RunScores]) -> list[str]:
+    """List what was measured of the mean, and of all classes together, for any case."""
+    cases = [numbers.get(MEAN, {}) for run in runs for numbers in run.cases.values()]
+    return list(dict.fromkeys(metric for case in cases for metric in case))
 
 
 def _place(entry: Average | Contrast | Degradation) -> tuple[str, Condition, str, str]:

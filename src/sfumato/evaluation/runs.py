@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from sfumato.evaluation.comparison import Scores
-from sfumato.evaluation.scores import CALIBRATION_METRICS
 from sfumato.evaluation.summary import MEAN
 
 NO_NOISE = "none"
@@ -92,7 +91,7 @@ def aligned_tables(
 
 
 def run_scores_of(document: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Read the cases of a `metrics.json`, with the calibration metrics under "mean".
+    """Read the cases of a `metrics.json`, with what concerns all classes under "mean".
 
     Examples:
         >>> case = {"case": "a", "mean": {"dice": 0.9}, "core": {"dice": 0.9}, "ece": 0.1}
@@ -101,8 +100,8 @@ def run_scores_of(document: Mapping[str, Any]) -> dict[str, dict[str, dict[str, 
     """
     cases = {}
     for case in document["cases"]:
-        overall = {metric: case.get(metric) for metric in CALIBRATION_METRICS if metric in case}
         classes = {name: row for name, row in case.items() if isinstance(row, dict)}
+        overall = {name: v for name, v in case.items() if name not in classes and name != "case"}
         cases[str(case["case"])] = {**classes, MEAN: {**classes[MEAN], **overall}}
     return cases
 

@@ -15,6 +15,7 @@ from sfumato.metrics.calibration import (
     ReliabilityCurve,
     boundary_band,
     brier_score,
+    cross_entropy,
     expected_calibration_error,
     reliability_curve,
 )
@@ -29,7 +30,7 @@ from sfumato.metrics.surface import (
 METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "precision", "recall", "volume_error")
 """What is measured for each foreground class, from the segmentation alone."""
 
-CALIBRATION_METRICS = ("ece", "brier", "ece_boundary", "brier_boundary")
+CALIBRATION_METRICS = ("ece", "brier", "cross_entropy", "ece_boundary", "brier_boundary")
 """What is measured for all classes together, from the probabilities."""
 
 BAND_WIDTH_ELEMENTS = 3
@@ -50,7 +51,8 @@ class CaseScore:
         id: Name of the case.
         classes: For each foreground class, each of `METRICS`; NaN where undefined.
         overall: Each of `CALIBRATION_METRICS`; NaN without probabilities, and those of the
-            boundary band also where the reference has no boundary.
+            boundary band also where the reference has no boundary. Where several people drew
+            the case, also what `score_raters` measures.
         curves: The reliability curves behind the calibration errors, by region: `image` and
             `boundary`; empty without probabilities.
     """
@@ -98,6 +100,7 @@ def score_case(
     overall = {
         "ece": expected_calibration_error(image_curve),
         "brier": brier_score(probability, reference),
+        "cross_entropy": cross_entropy(probability, reference),
         "ece_boundary": expected_calibration_error(band_curve),
         "brier_boundary": brier_score(probability, reference, band),
     }

@@ -14,15 +14,10 @@ from jaxtyping import Float64, Int64
 from scipy.ndimage import binary_dilation
 
 from sfumato.arrays import Label, Mask, Probability, Spacing, Superpixels
-from sfumato.errors import InputError
+from sfumato.labels.annotators import raters_mean
 from sfumato.labels.classes import ClassList
-from sfumato.labels.softening import one_hot
 from sfumato.labels.spacing import check_spacing
-
-LEAST_PROBABILITY = 1 / 255
-"""No class is taken to be less probable than this in a cross-entropy, which would otherwise be
-infinite wherever a rater contradicts a hard label; it is the step in which files keep
-probabilities."""
+from sfumato.metrics.calibration import LEAST_PROBABILITY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,23 +200,6 @@ def grid_cells(shape: Sequence[int], spacing: Spacing, size_mm: float) -> Superp
     for index, count in zip(place, n_cells, strict=True):
         cells = cells * count + index
     return cells.astype(np.int32)
-
-
-def raters_mean(rater_labels: Sequence[Label], n_classes: int) -> Probability:
-    """Return which share of the raters gave every element each class.
-
-    Raises:
-        InputError: If there is no rater, or they drew on different grids.
-
-    Examples:
-        >>> raters_mean([np.array([0, 1], np.uint8), np.array([1, 1], np.uint8)], n_classes=2)
-        array([[0.5, 0. ],
-               [0.5, 1. ]], dtype=float32)
-    """
-    if len({label.shape for label in rater_labels}) != 1:
-        raise InputError("rater_labels must hold at least one label, and all of one shape")
-    total = sum(one_hot(label, n_classes) for label in rater_labels)
-    return np.asarray(total / np.float32(len(rater_labels)), np.float32)
 
 
 def brier_to(probability: Probability, target: Probability) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from sfumato.errors import InputError
+from sfumato.evaluation.rater_scores import ONE_RATER, RATERS_METRICS
 from sfumato.evaluation.scores import CALIBRATION_METRICS, METRICS, CaseScore
 from sfumato.labels.classes import ClassList
 from sfumato.metrics.calibration import ReliabilityCurve, merge
@@ -39,8 +40,8 @@ class Evaluation:
     Attributes:
         cases: One entry for each case, in the order given.
         summary: For each class, the mean of each metric over the cases where it is defined.
-            The row `mean` holds the mean over classes, and the calibration metrics: Brier
-            scores as means over cases, calibration errors of all cases' elements pooled.
+            The row `mean` holds the mean over classes, and what concerns all classes: means over
+            cases, but calibration errors of all cases' elements pooled.
         undefined: How many cases each mean leaves out, because the number is NaN there.
         intervals: Lower and upper end of the 95 % bootstrap interval of each number in the
             summary; NaN for fewer than two cases.
@@ -86,7 +87,7 @@ def summarise(scores: Sequence[CaseScore], classes: ClassList) -> Evaluation:
         cases=tuple(scores),
         summary={row: {m: float(v[0]) for m, v in means[row].items()} for row in means},
         undefined={
-            row: {metric: sum(math.isnan(case[row][metric]) for case in rows) for metric in metrics}
+            row: {m: sum(math.isnan(case[row].get(m, math.nan)) for case in rows) for m in metrics}
             for row, metrics in means.items()
         },
         intervals={
@@ -104,11 +105,12 @@ def check_class_names(classes: ClassList) -> None:
     """Refuse classes that could not be told from other rows of a summary.
 
     Raises:
-        InputError: If a foreground class is named "mean", "case" or like a calibration metric.
+        InputError: If a foreground class is named "mean", "case" or like a metric of all classes.
     """
-    reserved = {"case", MEAN, *CALIBRATION_METRICS} & set(classes.foreground)
-    if reserved:
-        raise InputError(f"a class is named {min(reserved)!r}, as the summary is; rename it")
+    known = {"case", MEAN, *CALIBRATION_METRICS, *RATERS_METRICS}
+    for name in sorted(classes.foreground):
+        if name in known or ONE_RATER.fullmatch(name):
+            raise InputError(f"a class is named {name!r}, as the summary is; rename it")
 
 
 def write_metrics(evaluation: Evaluation, folder: Path) -> None:
@@ -159,11 +161,12 @@ def _means(
         metric: _nanmean(np.stack([means[name][metric] for name in class_names]))
         for metric in METRICS
     }
-    for metric in CALIBRATION_METRICS:
+    for metric in dict.fromkeys(metric for score in scores for metric in score.overall):
         if metric in POOLED_ERRORS:
             of_all[metric] = _pooled_error(scores, POOLED_ERRORS[metric], weights)
         else:
-            of_all[metric] = _weighted_mean(np.array([s.overall[metric] for s in scores]), weights)
+            values = np.array([s.overall.get(metric, math.nan) for s in scores])
+            of_all[metric] = _weighted_mean(values, weights)
     return {**means, MEAN: of_all}
 
 

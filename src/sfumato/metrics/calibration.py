@@ -17,6 +17,9 @@ from scipy.ndimage import distance_transform_edt, find_objects
 from sfumato.arrays import Label, Mask, Probability, Spacing
 from sfumato.errors import InputError
 
+LEAST_PROBABILITY = 1 / 255
+"""No class is taken to be less probable than this in a cross-entropy, which would otherwise be
+infinite wherever something else was drawn; it is the step in which files keep probabilities."""
 WIDTH_SLACK = 1e-5
 """Files round their spacing, so a distance of 3.0000001 mm must count as within 3 mm."""
 
@@ -139,6 +142,33 @@ def brier_score(probability: Probability, reference: Label, mask: Mask | None = 
         float(np.square(of_class - (reference == index)).mean(dtype=np.float64))
         for index, of_class in enumerate(probability)
     )
+
+
+def cross_entropy(probability: Probability, reference: Label, mask: Mask | None = None) -> float:
+    """Measure how surprising the reference is to the model.
+
+    Args:
+        probability: What the model predicts; raised to at least 1/255, and then divided by its
+            sum.
+        reference: The right class of every element.
+        mask: The elements that count; None for all.
+
+    Returns:
+        The mean over elements of -log p of the right class, in nats: close to 0 if sure and
+        right, 5.5 if sure and wrong. NaN if no element counts.
+
+    Examples:
+        >>> probability = np.array([[0.5], [0.5]], np.float32)
+        >>> round(cross_entropy(probability, np.array([1], np.uint8)), 4)
+        0.6931
+    """
+    if mask is not None:
+        probability, reference = probability[:, mask], reference[mask]
+    if reference.size == 0:
+        return math.nan
+    expected = np.maximum(probability, np.float32(LEAST_PROBABILITY))
+    right = np.take_along_axis(expected, reference[None].astype(np.intp), axis=0)[0]
+    return -float(np.log(right / expected.sum(axis=0)).mean(dtype=np.float64))
 
 
 def boundary_band(reference: Label, spacing: Spacing, width_mm: float) -> Mask:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from sfumato.arrays import Mask
+from sfumato.arrays import Mask, MaskProbability
 
 
 def dice(reference: Mask, segmentation: Mask) -> float:
@@ -28,6 +28,27 @@ def dice(reference: Mask, segmentation: Mask) -> float:
         0.6666666666666666
     """
     return _ratio(2 * _shared(reference, segmentation), _size(reference) + _size(segmentation))
+
+
+def soft_dice(reference: MaskProbability, probability: MaskProbability) -> float:
+    """Measure how much two probabilities of lying in a structure have in common.
+
+    Returns:
+        Twice the sum of the smaller of both over the sum of both: 0 (apart) to 1, where they are
+        equal and nowhere else. For masks it is their Dice. NaN if both are 0 everywhere.
+
+    Source:
+        Wang et al., Dice semimetric losses, MICCAI 2023. doi:10.1007/978-3-031-43898-1_46
+
+    Examples:
+        >>> half, sure = np.array([0.5, 0.5], np.float32), np.array([1, 0], np.float32)
+        >>> soft_dice(half, half), soft_dice(half, sure)
+        (1.0, 0.5)
+    """
+    both = reference.sum(dtype=np.float64) + probability.sum(dtype=np.float64)
+    if both == 0:
+        return math.nan
+    return float(2 * np.minimum(reference, probability).sum(dtype=np.float64) / both)
 
 
 def jaccard(reference: Mask, segmentation: Mask) -> float:

@@ -9,13 +9,13 @@ from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import MEAN
 from sfumato.report.comparison_curves import noise_curves
 from sfumato.report.comparison_words import (
-    TOLD,
     condition_words,
     degradation_sentences,
     difference_number,
     interval_words,
     noise_words,
     short_name,
+    told_metrics,
 )
 from sfumato.report.metric_words import counted, metric_number, metric_words
 from sfumato.report.page import Cell, Picture, Row, Section, Table
@@ -108,16 +108,17 @@ def _spoilt_cell(found: SpoiltSummary, name: str) -> Cell:
 
 def _degradation_table(summary: ExperimentSummary) -> Table:
     rows: list[Row] = []
+    told = told_metrics(summary)
     for condition in summary.conditions:
         if condition.noise == NO_NOISE:
             continue
         for softener in summary.softeners:
-            found = [summary.degradation(softener, condition, MEAN, metric) for metric in TOLD]
+            found = [summary.degradation(softener, condition, MEAN, metric) for metric in told]
             if any(found):
                 head = f"{softener}, {condition_words(condition)}"
                 rows.append([head, *(_degradation_cell(entry, summary) for entry in found)])
     return Table(
-        columns=["labels", *(metric_words(metric).name for metric in TOLD)],
+        columns=["labels", *(metric_words(metric).name for metric in told)],
         rows=rows,
         caption="Models trained on spoilt labels less those trained on labels as drawn, with 95 %"
         f" intervals; beneath, whether that is more or less than with {summary.baseline}, where it"

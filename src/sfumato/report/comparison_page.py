@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.evaluation.experiment import Average, Contrast, ExperimentSummary
+from sfumato.evaluation.rater_scores import ONE_RATER
 from sfumato.evaluation.runs import Condition
 from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import MEAN
@@ -25,6 +26,7 @@ from sfumato.report.comparison_words import (
     noise_words,
     p_words,
     short_name,
+    told_metrics,
     verdict_sentences,
 )
 from sfumato.report.curves import reliability_diagram
@@ -92,6 +94,7 @@ def comparison_page(
         Section(title="What came out", text="\n\n".join(verdict_sentences(summary))),
         *_forest_sections(summary),
         _average_section(summary),
+        *_rater_sections(summary),
         _contrast_section(summary),
         *noise_sections(summary, pictures.spoilt),
         *_case_number_sections(summary, pictures.most_cases),
@@ -107,13 +110,14 @@ def comparison_page(
         notes=[INTERVAL_NOTE, CHANCE_NOTE, *notes],
         sections=sections,
         provenance=provenance,
-        glossary=_glossary(),
+        glossary=_glossary(summary),
     )
     return render_page(report)
 
 
-def _glossary() -> dict[str, str]:
-    words = [metric_words(metric) for metric in TOLD if not metric.endswith("_boundary")]
+def _glossary(summary: ExperimentSummary) -> dict[str, str]:
+    told = told_metrics(summary)
+    words = [metric_words(metric) for metric in told if not metric.endswith("_boundary")]
     return {word.name: word.meaning for word in words} | GLOSSARY
 
 
@@ -139,16 +143,17 @@ def _forest_sections(summary: ExperimentSummary) -> list[Section]:
 
 def _average_section(summary: ExperimentSummary) -> Section:
     rows: list[Row] = []
+    told = told_metrics(summary)
     for condition in summary.conditions:
         for softener in summary.softeners:
             for name in summary.class_names:
-                found = [summary.average(softener, condition, name, metric) for metric in TOLD]
+                found = [summary.average(softener, condition, name, metric) for metric in told]
                 if any(found):
                     words = condition_words(condition)
                     head = f"{softener}, {words}" + f", {name}" * (name != MEAN)
                     rows.append([head, *map(_average_cell, found)])
     table = Table(
-        columns=["labels", *(metric_words(metric).name for metric in TOLD)],
+        columns=["labels", *(metric_words(metric).name for metric in told)],
         rows=rows,
         caption="Averages over cases, each averaged over its seeds; beneath them the standard"
         " deviation over seeds.",
@@ -170,6 +175,27 @@ def _average_cell(average: Average | None) -> Cell:
         detail="\n".join(details),
         is_number=True,
     )
+
+
+def _rater_sections(summary: ExperimentSummary) -> list[Section]:
+    """Averages against each rater; nothing where one person drew."""
+    single = [a.metric for a in summary.averages if ONE_RATER.fullmatch(a.metric)]
+    if not single:
+        return []
+    metrics = list(dict.fromkeys(single))
+    rows: list[Row] = []
+    for condition in summary.conditions:
+        for softener in summary.softeners:
+            found = [summary.average(softener, condition, MEAN, metric) for metric in metrics]
+            if any(found):
+                head = f"{softener}, {condition_words(condition)}"
+                rows.append([head, *map(_average_cell, found)])
+    table = Table(
+        columns=["labels", *(metric_words(metric).name for metric in metrics)],
+        rows=rows,
+        summary="Scores against every rater",
+    )
+    return [Section(title="Rater by rater", table=table)]
 
 
 def _contrast_section(summary: ExperimentSummary) -> Section:

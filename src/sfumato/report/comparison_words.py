@@ -5,12 +5,16 @@ from collections.abc import Mapping
 
 from sfumato.evaluation.comparison import PairedComparison
 from sfumato.evaluation.experiment import ExperimentSummary
+from sfumato.evaluation.rater_scores import RATERS_METRICS
 from sfumato.evaluation.runs import NO_NOISE, Condition
 from sfumato.evaluation.summary import MEAN
 from sfumato.report.metric_words import UNDEFINED, MetricWords, metric_words
 
-TOLD = ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "ece", "brier", "ece_boundary", "brier_boundary")
-"""Metrics that sentences and pictures tell of, in this order."""
+TOLD = (
+    "dice", "hd95_mm", "assd_mm", "nsd_1mm", "ece", "brier", "ece_boundary", "brier_boundary",
+    *RATERS_METRICS,
+)  # fmt: skip
+"""Metrics that sentences and pictures tell of, in this order, as far as they were measured."""
 MORE_DECIMALS = 1
 """Differences are smaller than what they are differences of."""
 
@@ -21,7 +25,16 @@ SHORT_NAMES = {
     "brier": "Brier score",
     "ece_boundary": "ECE in the boundary band",
     "brier_boundary": "Brier score in the boundary band",
+    "soft_dice_raters": "soft Dice with the raters' mean",
+    "brier_raters": "Brier score to the raters' mean",
+    "cross_entropy_raters": "cross-entropy to the raters' mean",
 }
+
+
+def told_metrics(summary: ExperimentSummary) -> list[str]:
+    """List those of `TOLD` that were measured."""
+    measured = {average.metric for average in summary.averages}
+    return [metric for metric in TOLD if metric in measured]
 
 
 def cases_words(train_cases: int | None) -> str:

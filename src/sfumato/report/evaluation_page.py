@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sfumato.evaluation.rater_scores import ONE_RATER, RATERS_METRICS
+from sfumato.evaluation.scores import CALIBRATION_METRICS
 from sfumato.metrics.calibration import ReliabilityCurve
 from sfumato.report.curves import distribution_plot, reliability_diagram
 from sfumato.report.evaluation_words import (
@@ -31,7 +33,10 @@ from sfumato.report.metric_words import (
 from sfumato.report.page import Card, Cell, Picture, Report, Row, Section, Table, render_page
 from sfumato.report.training_page import RunDescription, run_sections, training_headline
 
-CALIBRATION = ("ece", "brier")
+RATERS_TEXT = (
+    "Several people drew these cases. No segmentation can agree with all of them; probabilities"
+    " can, with the share of them that gave each element a class."
+)
 CARDS = {
     "dice": "1 is perfect overlap, 0 none",
     "hd95_mm": "95 % of the boundary is at most this far off",
@@ -75,6 +80,7 @@ def evaluation_page(
         _metrics_section(metrics),
         *extra_sections,
         *_reliability_sections(metrics),
+        *_rater_sections(metrics),
         *run_sections(run, class_names(metrics), training_headline(run.history)),
         *_overlay_sections(metrics, overlays or {}),
         *_case_sections(metrics),
@@ -100,17 +106,16 @@ def _groups(metrics: Metrics) -> list[str]:
 def _metric_names(metrics: Metrics) -> list[str]:
     """The names of the metrics that are given by class."""
     summary = metrics.get("summary", {})
-    names = dict.fromkeys(name for group in _groups(metrics) for name in summary.get(group) or {})
-    return [name for name in names if not name.startswith(CALIBRATION)]
+    return list(dict.fromkeys(m for name in class_names(metrics) for m in summary.get(name) or {}))
 
 
 def _calibration_names(metrics: Metrics) -> list[str]:
     """The names of the calibration metrics; none if there were no probabilities."""
-    return [
-        name
-        for name in metrics.get("summary", {}).get(MEAN) or {}
-        if name.startswith(CALIBRATION) and math.isfinite(number_at(metrics, "summary", MEAN, name))
-    ]
+    return [name for name in CALIBRATION_METRICS if _is_measured(metrics, name)]
+
+
+def _is_measured(metrics: Metrics, name: str) -> bool:
+    return math.isfinite(number_at(metrics, "summary", MEAN, name))
 
 
 def _cards(metrics: Metrics) -> list[Card]:
@@ -215,6 +220,19 @@ def _reliability_sections(metrics: Metrics) -> list[Section]:
     return [Section(title=title, text=HONESTY, pictures=pictures, table=table if numbers else None)]
 
 
+def _rater_sections(metrics: Metrics) -> list[Section]:
+    """How well the model agrees with several people; nothing where one drew."""
+    together = [name for name in RATERS_METRICS if _is_measured(metrics, name)]
+    if not together:
+        return []
+    rows: list[Row] = [[metric_words(n).name, _average_cell(metrics, MEAN, n)] for n in together]
+    for name in metrics["summary"][MEAN]:
+        if ONE_RATER.fullmatch(name) and _is_measured(metrics, name):
+            rows.append([metric_words(name).name, _average_cell(metrics, MEAN, name)])
+    table = Table(columns=["agreement", "average"], rows=rows)
+    return [Section(title="Against several people", text=RATERS_TEXT, table=table)]
+
+
 def read_curve(bins: Mapping[str, Sequence[float | None]]) -> ReliabilityCurve:
     """Read a reliability curve of a `metrics.json`; what is null there is NaN."""
     confidence, accuracy, count = (
@@ -282,6 +300,7 @@ def _case_cell(metric: str, value: float) -> Cell:
 
 def _glossary(metrics: Metrics) -> dict[str, str]:
     names = [*_metric_names(metrics), *_calibration_names(metrics)]
+    names += [name for name in RATERS_METRICS if _is_measured(metrics, name)]
     # The boundary band has the whole image's metrics; once explained is enough.
     words = [metric_words(name.removesuffix("_boundary")) for name in names]
     terms = {word.name: word.meaning for word in words if word.meaning}

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from sfumato.evaluation.rater_scores import ONE_RATER
 from sfumato.evaluation.scores import BAND_WIDTH_ELEMENTS
 
 AROUND_BOUNDARIES = (
@@ -85,8 +86,34 @@ METRICS = {
         meaning="Mean squared distance between stated probabilities and what was drawn;"
         " 0 is perfect, 2 is sure and wrong throughout.",
     ),
+    "cross_entropy": MetricWords(
+        name="Cross-entropy",
+        meaning="How surprising what was drawn is to the model, in nats; close to 0 is sure and"
+        " right. No class counts as less probable than 1/255.",
+    ),
 }
 
+AGAINST_RATERS = {
+    "dice_raters": MetricWords(
+        name="Dice with every rater",
+        meaning="Mean over the people who drew a case of the Dice with what each of them drew.",
+    ),
+    "soft_dice_raters": MetricWords(
+        name="Soft Dice, raters' mean",
+        meaning="What probabilities and the share of raters that gave each element a class have in"
+        " common, twice, over the sum of both; 1 only where they are equal.",
+    ),
+    "brier_raters": MetricWords(
+        name="Brier score, raters' mean",
+        meaning="Mean squared distance between stated probabilities and the share of raters that"
+        " gave each element a class.",
+    ),
+    "cross_entropy_raters": MetricWords(
+        name="Cross-entropy, raters' mean",
+        meaning="How surprising what raters drew is to the model, in nats; no class counts as less"
+        " probable than 1/255.",
+    ),
+}
 BOUNDARY_BAND = "Boundary band"
 GLOSSARY = {
     "95 % interval": "What the average over cases would vary within, had other cases of the same"
@@ -106,11 +133,16 @@ def metric_words(key: str) -> MetricWords:
         'Surface Dice at 2 mm'
         >>> metric_words("ece_boundary").name
         'Calibration error (ECE), boundary band'
+        >>> metric_words("brier_rater_2").name
+        'Brier score, rater 2'
         >>> metric_words("something_new").name
         'something new'
     """
-    if key in METRICS:
-        return METRICS[key]
+    if known := (METRICS | AGAINST_RATERS).get(key):
+        return known
+    if one_rater := ONE_RATER.fullmatch(key):
+        words = METRICS[one_rater[1]]
+        return MetricWords(name=f"{words.name}, rater {one_rater[2]}", meaning=words.meaning)
     surface = re.fullmatch(r"nsd_([\d.]+)mm", key)
     if surface:
         words = METRICS["nsd"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.evaluation.softness import LEAST_PROBABILITY, Softness
+from sfumato.evaluation.softness import Softness
+from sfumato.metrics.calibration import LEAST_PROBABILITY
 from sfumato.report.curves import distribution_plot
 from sfumato.report.metric_words import AROUND_BOUNDARIES, UNDEFINED, counted
 from sfumato.report.page import Card, Cell, Picture, Report, Row, Section, Table, render_page

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sfumato.arrays import Label, Probability
 from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import CaseError, DatasetError, SfumatoError
+from sfumato.evaluation.rater_scores import score_raters
 from sfumato.evaluation.scores import CaseScore, score_case
 from sfumato.evaluation.summary import summarise, write_metrics
 from sfumato.image.files import (
@@ -72,9 +73,11 @@ def _score(
 ) -> CaseScore:
     if case.label is None:
         raise CaseError(case.id, "it has no reference label to compare with")
-    return score_case(
+    score = score_case(
         case.label, segmentation, case.geometry.spacing, classes, probability, case.id
     )
+    raters = score_raters(case.rater_labels, segmentation, probability, classes)
+    return replace(score, overall={**score.overall, **raters})
 
 
 def write_evaluation(

@@ -9,9 +9,10 @@ from sfumato.arrays import Probability
 from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import CaseError, SfumatoError
-from sfumato.evaluation.softness import Softness, measure_softness, raters_mean
+from sfumato.evaluation.softness import Softness, measure_softness
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.image.files import read_probability
+from sfumato.labels.annotators import raters_mean
 from sfumato.labels.classes import ClassList
 from sfumato.labels.soft_label_file import SUFFIX, read_soft_label
 from sfumato.report.figures import softening_figure

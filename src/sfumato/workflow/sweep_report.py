@@ -13,9 +13,9 @@ from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
 from sfumato.config import save_config
 from sfumato.evaluation.recommendation import Recommendation, edges, recommend
-from sfumato.evaluation.softness import raters_mean
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.evaluation.sweep import FIGURES, Candidate, PerCase, Sweep, soften_by
+from sfumato.labels.annotators import raters_mean
 from sfumato.labels.classes import ClassList
 from sfumato.report.figures import softening_figure
 from sfumato.report.sweep_page import SweepExample, sweep_page
