@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from sfumato.cases.split import fold
+from sfumato.cases.split import fold, hold_back
 from sfumato.errors import InputError
 
 
@@ -48,3 +48,25 @@ def test_refuses_impossible_folds() -> None:
             fold(ids, ids, k, 2)
     with pytest.raises(InputError, match="one entry a case, got 1 for 4 cases"):
         fold(ids, ["p"], 0, 2)
+
+
+@pytest.mark.parametrize("n_cases", [0, 1, 3, 9])
+def test_whole_groups_of_training_cases_are_held_back(n_cases: int) -> None:
+    ids = [f"scan_{i:02d}" for i in range(20)]
+    groups = [f"patient_{i // 2}" for i in range(20)]
+    group_of = dict(zip(ids, groups, strict=True))
+    split = fold(ids, groups, 0, 5)
+    held_back = hold_back(split, group_of, n_cases)
+    assert held_back.held_out_ids == split.held_out_ids
+    assert n_cases <= len(held_back.calibration_ids) <= n_cases + 1
+    assert sorted(held_back.train_ids + held_back.calibration_ids) == list(split.train_ids)
+    assert not {group_of[c] for c in held_back.train_ids} & {
+        group_of[c] for c in held_back.calibration_ids
+    }
+    assert hold_back(split, group_of, n_cases) == held_back
+
+
+def test_something_must_be_left_to_train_on() -> None:
+    split = fold(["a", "b", "c"], ["a", "b", "c"], 0, 3)
+    with pytest.raises(InputError, match="leaves nothing to train on"):
+        hold_back(split, {"a": "a", "b": "b", "c": "c"}, 2)

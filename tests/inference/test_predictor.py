@@ -248,3 +248,16 @@ def test_empty_space_is_predicted_once_and_as_if_it_were_not_known(spacing):
     placed = grid.image_to_model(normalize_intensities(image, (cut,)))
     expected = to_source(grid, predict_at_once(model.network, placed))
     np.testing.assert_allclose(predicted, expected, atol=1e-5)
+
+
+def test_a_temperature_changes_how_sure_a_model_is_and_nothing_else():
+    model = make_model(convolution())
+    image = random_image((9, 8, 12))  # larger than a window, so that windows are blended
+    geometry = Geometry.from_spacing((9, 8, 12), (1.0, 1.0, 1.0))
+    plain = Predictor(model).predict(image, geometry)
+    cautious = Predictor(replace(model, temperature=2.0)).predict(image, geometry)
+    root = np.sqrt(plain.probability)
+    np.testing.assert_allclose(cautious.probability, root / root.sum(axis=0), atol=1e-6)
+    np.testing.assert_array_equal(cautious.segmentation(), plain.segmentation())
+    np.testing.assert_array_equal(cautious.unscaled, plain.probability)
+    assert plain.unscaled is None

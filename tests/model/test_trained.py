@@ -4,6 +4,7 @@ import resource
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sfumato.errors import FileError, ModelError
 from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.classes import ClassList
 from sfumato.model.network import NetworkSettings, build_network
-from sfumato.model.trained import DESCRIPTION, WEIGHTS, TrainedModel
+from sfumato.model.trained import DESCRIPTION, WEIGHTS, TrainedModel, read_temperature
 
 NETWORK = NetworkSettings(
     features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3), (3, 3), (3, 3))
@@ -208,3 +209,21 @@ def test_a_weight_too_few_or_too_many_is_told(folder: Path) -> None:
     weights.pop(next(iter(weights)))
     save_file(weights, folder / WEIGHTS)
     assert "its weights do not belong to the network in model.toml" in complaint(folder)
+
+
+def test_the_temperature_is_kept(folder: Path) -> None:
+    assert TrainedModel.load(folder).temperature == read_temperature(folder) == 1
+    replace(make_model(), temperature=1.75).save(folder)
+    assert TrainedModel.load(folder).temperature == read_temperature(folder.parent) == 1.75
+
+
+def test_a_model_from_before_temperatures_has_none(folder: Path) -> None:
+    edit(folder, format_version=1)
+    text = (folder / DESCRIPTION).read_text("utf-8")
+    (folder / DESCRIPTION).write_text(text.replace("temperature = 1.0\n", ""), "utf-8")
+    assert TrainedModel.load(folder).temperature == 1
+
+
+def test_a_temperature_of_zero_is_damage(folder: Path) -> None:
+    edit(folder, temperature=0.0)
+    assert "is damaged" in complaint(folder)

@@ -137,6 +137,28 @@ def test_where_several_people_drew_every_run_is_scored_against_all_of_them(
     assert "Rater by rater" in page
 
 
+def test_a_temperature_is_fitted_on_cases_that_neither_train_nor_test(
+    sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "experiment"
+    outcome = sfumato(
+        "compare", flat_data, "--out", out, "--steps=6", "--folds=0/5", "--seeds=1",
+        "--set=calibration.cases=2", *quick_flat,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    written, starts = read(out), starts_of(out)
+    for run, start in zip(written["runs"], starts, strict=True):
+        split = start["split"]
+        assert [len(split[name]) for name in ("train", "calibration", "held_out")] == [6, 2, 2]
+        assert len({case for cases in split.values() for case in cases}) == 10
+        assert run["temperature"] != 1
+        metrics = json.loads((out / run["folder"] / "evaluation/metrics.json").read_text("utf-8"))
+        assert metrics["summary"]["mean"]["cross_entropy_unscaled"] > 0
+        assert "image_unscaled" in metrics["reliability"]
+    assert {"ece", "ece_unscaled"} < {c["metric"] for c in written["comparisons"]}
+    assert "Temperature scaling" in (out / "report.html").read_text("utf-8")
+
+
 def test_a_training_that_fails_does_not_stop_the_others(
     sfumato: Callable, quick_flat: tuple, flat_data: Path, tmp_path: Path
 ) -> None:

@@ -1,21 +1,35 @@
 """Folds for cross-validation: seeded, and never a patient on both sides."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import Field
 
 from sfumato.errors import InputError
+from sfumato.settings import Settings
 
 _SEED = 12345  # nnU-Net's, so that its users find their folds again
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which cases train and which are held out."""
+    """Which cases train, which are held out, and which only fit a temperature."""
 
     train_ids: tuple[str, ...]
     held_out_ids: tuple[str, ...]
+    calibration_ids: tuple[str, ...] = ()
+
+
+class CalibrationSettings(Settings):
+    """How many training cases are held back to fit the model's temperature on.
+
+    Attributes:
+        cases: About so many of the training cases, whole groups, train nothing; 0 fits no
+            temperature.
+    """
+
+    cases: int = Field(default=0, ge=0)
 
 
 def fold(case_ids: Sequence[str], groups: Sequence[str], k: int, n: int) -> Split:
@@ -57,4 +71,40 @@ def fold(case_ids: Sequence[str], groups: Sequence[str], k: int, n: int) -> Spli
     return Split(
         train_ids=tuple(case for case, group in members if group not in held_out_groups),
         held_out_ids=tuple(case for case, group in members if group in held_out_groups),
+    )
+
+
+def hold_back(split: Split, groups: Mapping[str, str], n_cases: int) -> Split:
+    """Take training cases away to calibrate the model on: whole groups, in a fixed random order.
+
+    Args:
+        split: Which cases train.
+        groups: The group of each case.
+        n_cases: At least so many are taken; 0 takes none.
+
+    Raises:
+        InputError: If nothing would be left to train on.
+
+    Examples:
+        >>> split = Split(train_ids=("a", "b1", "b2", "c"), held_out_ids=("d",))
+        >>> groups = {"a": "a", "b1": "b", "b2": "b", "c": "c"}
+        >>> held_back = hold_back(split, groups, 1)
+        >>> held_back.train_ids, held_back.calibration_ids
+        (('b1', 'b2', 'c'), ('a',))
+    """
+    names = sorted({groups[case_id] for case_id in split.train_ids})
+    np.random.RandomState(_SEED).shuffle(names)
+    taken: list[str] = []
+    while len(taken) < n_cases:
+        if len(names) < 2:
+            raise InputError(
+                f"calibration.cases leaves nothing to train on: {n_cases} of the"
+                f" {len(split.train_ids)} training cases; use fewer"
+            )
+        name = names.pop()
+        taken += [case_id for case_id in split.train_ids if groups[case_id] == name]
+    return replace(
+        split,
+        train_ids=tuple(case_id for case_id in split.train_ids if case_id not in taken),
+        calibration_ids=tuple(sorted(taken)),
     )

@@ -23,12 +23,13 @@ from sfumato.evaluation.runs import (
     aligned_tables,
     select_runs,
 )
-from sfumato.evaluation.scores import CALIBRATION_METRICS
+from sfumato.evaluation.scores import CALIBRATION_METRICS, UNSCALED_METRICS
 from sfumato.evaluation.summary import MEAN
 
 CLASS_METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
-"""What is compared for each class and for their mean. The mean has `CALIBRATION_METRICS` too, and
-`RATERS_METRICS` where several people drew the same cases."""
+"""What is compared for each class and for their mean. The mean has `CALIBRATION_METRICS` too;
+`RATERS_METRICS` where several people drew the same cases, and `UNSCALED_METRICS` where models have
+a temperature."""
 
 Column = tuple[str, str]
 """A class (or "mean") and a metric."""
@@ -187,7 +188,8 @@ def summarise_experiment(
         class_names: The foreground classes.
     """
     measured = _measured_overall(runs)
-    compared = (*CLASS_METRICS, *CALIBRATION_METRICS, *(m for m in RATERS_METRICS if m in measured))
+    sometimes = [m for m in (*RATERS_METRICS, *UNSCALED_METRICS) if m in measured]
+    compared = (*CLASS_METRICS, *CALIBRATION_METRICS, *sometimes)
     columns = [(MEAN, metric) for metric in compared]
     if len(class_names) > 1:
         columns += [(name, metric) for name in class_names for metric in CLASS_METRICS]

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from sfumato.arrays import Mask, Spacing
+from sfumato.arrays import Label, Mask, Probability, Spacing
 from sfumato.errors import CaseError
 from sfumato.labels.classes import ClassList
 from sfumato.metrics.calibration import (
@@ -33,6 +33,10 @@ METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "precision", "recall", "volu
 CALIBRATION_METRICS = ("ece", "brier", "cross_entropy", "ece_boundary", "brier_boundary")
 """What is measured for all classes together, from the probabilities."""
 
+UNSCALED = "_unscaled"
+"""Ends the name of what is measured before a model's temperature is applied."""
+UNSCALED_METRICS = tuple(f"{name}{UNSCALED}" for name in CALIBRATION_METRICS)
+
 BAND_WIDTH_ELEMENTS = 3
 """How far the boundary band reaches on each side, in elements of the finest axis."""
 
@@ -52,9 +56,10 @@ class CaseScore:
         classes: For each foreground class, each of `METRICS`; NaN where undefined.
         overall: Each of `CALIBRATION_METRICS`; NaN without probabilities, and those of the
             boundary band also where the reference has no boundary. Where several people drew
-            the case, also what `score_raters` measures.
+            the case, also what `score_raters` measures; where the model has a temperature,
+            also `UNSCALED_METRICS`.
         curves: The reliability curves behind the calibration errors, by region: `image` and
-            `boundary`; empty without probabilities.
+            `boundary` (and `image_unscaled`, `boundary_unscaled`); empty without probabilities.
     """
 
     id: str
@@ -94,6 +99,18 @@ def score_case(
     if probability is None:
         undefined = dict.fromkeys(CALIBRATION_METRICS, math.nan)
         return CaseScore(id=case_id, classes=by_class, overall=undefined)
+    overall, curves = score_probability(reference, spacing, probability)
+    return CaseScore(id=case_id, classes=by_class, overall=overall, curves=curves)
+
+
+def score_probability(
+    reference: Label, spacing: Spacing, probability: Probability
+) -> tuple[dict[str, float], dict[str, ReliabilityCurve]]:
+    """Measure how honest the probabilities of one case are.
+
+    Returns:
+        Each of `CALIBRATION_METRICS`, and the reliability curves by region.
+    """
     band = boundary_band(reference, spacing, width_mm=BAND_WIDTH_ELEMENTS * min(spacing))
     image_curve = reliability_curve(probability, reference)
     band_curve = reliability_curve(probability, reference, band)
@@ -104,8 +121,19 @@ def score_case(
         "ece_boundary": expected_calibration_error(band_curve),
         "brier_boundary": brier_score(probability, reference, band),
     }
-    curves = {"image": image_curve, "boundary": band_curve}
-    return CaseScore(id=case_id, classes=by_class, overall=overall, curves=curves)
+    return overall, {"image": image_curve, "boundary": band_curve}
+
+
+def add_unscaled(
+    score: CaseScore, reference: Label, spacing: Spacing, unscaled: Probability
+) -> CaseScore:
+    """Add to a score how honest the probabilities were before the model's temperature."""
+    overall, curves = score_probability(reference, spacing, unscaled)
+    return replace(
+        score,
+        overall={**score.overall, **{name + UNSCALED: v for name, v in overall.items()}},
+        curves={**score.curves, **{name + UNSCALED: curve for name, curve in curves.items()}},
+    )
 
 
 def _score_mask(reference: Mask, segmentation: Mask, spacing: Spacing) -> dict[str, float]:

@@ -14,7 +14,13 @@ from jaxtyping import Float64, Int64
 
 from sfumato.errors import InputError
 from sfumato.evaluation.rater_scores import ONE_RATER, RATERS_METRICS
-from sfumato.evaluation.scores import CALIBRATION_METRICS, METRICS, CaseScore
+from sfumato.evaluation.scores import (
+    CALIBRATION_METRICS,
+    METRICS,
+    UNSCALED,
+    UNSCALED_METRICS,
+    CaseScore,
+)
 from sfumato.labels.classes import ClassList
 from sfumato.metrics.calibration import ReliabilityCurve, merge
 from sfumato.storage import write_text
@@ -29,7 +35,11 @@ MEAN = "mean"
 N_RESAMPLES = 2000
 SEED = 0
 
-POOLED_ERRORS = {"ece": "image", "ece_boundary": "boundary"}
+POOLED_ERRORS = {
+    f"{name}{before}": f"{region}{before}"
+    for before in ("", UNSCALED)
+    for name, region in (("ece", "image"), ("ece_boundary", "boundary"))
+}
 """Which region's curves are pooled over all cases for each calibration error."""
 
 
@@ -45,8 +55,8 @@ class Evaluation:
         undefined: How many cases each mean leaves out, because the number is NaN there.
         intervals: Lower and upper end of the 95 % bootstrap interval of each number in the
             summary; NaN for fewer than two cases.
-        reliability: The pooled reliability curve of each region, `image` and `boundary`;
-            empty without probabilities.
+        reliability: The pooled reliability curve of each region, `image` and `boundary` (and
+            both before scaling, where models have a temperature); empty without probabilities.
     """
 
     cases: tuple[CaseScore, ...]
@@ -94,9 +104,9 @@ def summarise(scores: Sequence[CaseScore], classes: ClassList) -> Evaluation:
             row: {m: _interval(v, n_cases) for m, v in resampled[row].items()} for row in resampled
         },
         reliability={
-            region: merge([score.curves[region] for score in scores if score.curves])
+            region: merge([score.curves[region] for score in scores if region in score.curves])
             for region in POOLED_ERRORS.values()
-            if any(score.curves for score in scores)
+            if any(region in score.curves for score in scores)
         },
     )
 
@@ -107,7 +117,7 @@ def check_class_names(classes: ClassList) -> None:
     Raises:
         InputError: If a foreground class is named "mean", "case" or like a metric of all classes.
     """
-    known = {"case", MEAN, *CALIBRATION_METRICS, *RATERS_METRICS}
+    known = {"case", MEAN, *CALIBRATION_METRICS, *UNSCALED_METRICS, *RATERS_METRICS}
     for name in sorted(classes.foreground):
         if name in known or ONE_RATER.fullmatch(name):
             raise InputError(f"a class is named {name!r}, as the summary is; rename it")
@@ -185,7 +195,7 @@ def _nanmean(values: Float64[np.ndarray, "row column"]) -> Float64[np.ndarray, "
 def _pooled_error(
     scores: Sequence[CaseScore], region: str, weights: Weights
 ) -> Float64[np.ndarray, "resample"]:
-    curves = [(score.curves[region], i) for i, score in enumerate(scores) if score.curves]
+    curves = [(s.curves[region], i) for i, s in enumerate(scores) if region in s.curves]
     if not curves:
         return np.full(len(weights), math.nan)
     gaps = np.array([c.count * np.nan_to_num(c.confidence - c.accuracy) for c, _ in curves])

@@ -63,13 +63,15 @@ def describe(model: TrainedModel) -> dict[str, Any]:
     return {
         "input": "float32, (batch, channel, *space); space runs to the patient's right, anterior"
         " and superior in volumes, and is (row, column) in flat images",
-        "output": "logits, (batch, class, *space); softmax over the classes gives probabilities",
+        "output": "logits, (batch, class, *space); softmax over the classes gives probabilities, which"
+        " to the power of 1 / temperature, divided by their sum, are the model's",
         "steps": "normalise each channel as told, resample to spacing_mm over the same field of"
         " view by cubic splines, slide windows over it",
         "preprocessing": model.preprocessing.model_dump(mode="json"),
         "window": model.window,
         "window_divides_by": None if strides is None else np.prod(strides, axis=0).tolist(),
         "mirror_axes": model.mirror_axes,
+        "temperature": model.temperature,
         "class_names": model.classes.names,
         "class_values": model.classes.values,
         "about": model.about,

@@ -9,12 +9,13 @@ from pydantic import Field
 from sfumato.arrays import Image
 from sfumato.errors import InputError, ModelError
 from sfumato.image.geometry import Geometry
-from sfumato.image.grid import model_grid
+from sfumato.image.grid import Place, Slab, model_grid
 from sfumato.image.preprocessing import apply_scalings, measure_scalings
 from sfumato.inference.averaging import averaged
 from sfumato.inference.engines import Task, compute_with
 from sfumato.inference.probability import ProbabilityMap, ProbabilitySlab
 from sfumato.inference.sliding_window import Windows, fitted_window, predict_slabs
+from sfumato.inference.temperature import scale_probability
 from sfumato.model.trained import TrainedModel
 from sfumato.settings import Settings
 
@@ -72,10 +73,15 @@ class Predictor:
             ModelError: If the image has another number of channels or axes than the model.
             InputError: If the image does not lie on the grid.
         """
-        probability = np.empty((len(self.model.classes), *geometry.shape), np.float32)
-        for slab in self.predict_slabs(image, geometry):
-            probability[:, *slab.place] = slab.probability
-        return ProbabilityMap(probability=probability, geometry=geometry)
+        n_classes, is_scaled = len(self.model.classes), self.model.temperature != 1
+        values = np.empty(((1 + is_scaled) * n_classes, *geometry.shape), np.float32)
+        for place, slab in self._slabs(image, geometry, with_unscaled=is_scaled):
+            values[:, *place] = slab
+        return ProbabilityMap(
+            probability=values[:n_classes],
+            geometry=geometry,
+            unscaled=values[n_classes:] if is_scaled else None,
+        )
 
     def predict_slabs(self, image: Image, geometry: Geometry) -> Iterator[ProbabilitySlab]:
         """Predict the class probabilities of an image, part by part.
@@ -95,6 +101,13 @@ class Predictor:
             ModelError: If the image has another number of channels or axes than the model.
             InputError: If the image does not lie on the grid.
         """
+        for place, probability in self._slabs(image, geometry, with_unscaled=False):
+            yield ProbabilitySlab(place=place, probability=probability)
+
+    def _slabs(
+        self, image: Image, geometry: Geometry, *, with_unscaled: bool
+    ) -> Iterator[tuple[Place, Slab]]:
+        """Predict part by part, and give what it was before scaling as further classes."""
         self._check(image, geometry)
         preprocessing = self.model.preprocessing
         assert preprocessing.spacing_mm is not None
@@ -117,9 +130,16 @@ class Predictor:
 
         mirror_axes = self.model.mirror_axes if self.settings.is_mirrored else ()
         predict = averaged([self._compute], mirror_axes)
-        slabs = predict_slabs(predict, read, windows)
-        for place, probability in grid.slabs_to_source(slabs, windows.axis):
-            yield ProbabilitySlab(place=place, probability=probability)
+        # After windows are blended: that changes how sure they are, too.
+        slabs = (
+            self._scaled(slab, with_unscaled=with_unscaled)
+            for slab in predict_slabs(predict, read, windows)
+        )
+        yield from grid.slabs_to_source(slabs, windows.axis)
+
+    def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Slab:
+        scaled = scale_probability(slab, self.model.temperature)
+        return np.concatenate([scaled, slab]) if with_unscaled else scaled
 
     def _divisors(self) -> tuple[int, ...]:
         strides = self.model.network_settings.strides

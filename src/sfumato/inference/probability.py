@@ -32,10 +32,12 @@ class ProbabilityMap:
     Attributes:
         probability: Sums to one over the classes.
         geometry: The image's own grid.
+        unscaled: What it was before the model's temperature; None where that is 1.
     """
 
     probability: Probability
     geometry: Geometry
+    unscaled: Probability | None = None
 
     def segmentation(self) -> Label:
         """Return the most probable class of every element, as class indices."""

@@ -20,7 +20,7 @@ from sfumato.model.network import NetworkSettings, build_network
 from sfumato.settings import Settings
 from sfumato.storage import atomic_path, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION = "model.toml"
 WEIGHTS = "weights.safetensors"
 
@@ -37,6 +37,7 @@ class _Description(Settings):
     network: NetworkSettings
     preprocessing: PreprocessingSettings
     codes: dict[str, StructureCodes] = Field(default_factory=dict)
+    temperature: float = Field(default=1.0, gt=0)
     about: dict[str, Any]
 
 
@@ -52,6 +53,7 @@ class TrainedModel:
         mirror_axes: Axes along which training mirrored.
         classes: The structures it tells apart.
         preprocessing: How images are brought to it.
+        temperature: What its logits are divided by to make its probabilities honest.
         about: For people: versions, data set, training time.
         codes: What each class but the background is, for DICOM; looked up by its name where
             nothing else was said.
@@ -64,6 +66,7 @@ class TrainedModel:
     mirror_axes: tuple[int, ...]
     classes: ClassList
     preprocessing: PreprocessingSettings
+    temperature: float = 1.0
     about: dict[str, Any] = field(default_factory=dict)
     codes: dict[str, StructureCodes] = field(default_factory=dict)
 
@@ -85,6 +88,7 @@ class TrainedModel:
             network=self.network_settings,
             preprocessing=self.preprocessing,
             codes=self.codes,
+            temperature=self.temperature,
             about=self.about,
         )
         weights = {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
@@ -122,6 +126,7 @@ class TrainedModel:
             mirror_axes=description.mirror_axes,
             classes=classes,
             preprocessing=description.preprocessing,
+            temperature=description.temperature,
             about=description.about,
             codes=description.codes,
         )
@@ -130,6 +135,15 @@ class TrainedModel:
     def is_model(path: Path) -> bool:
         """Tell whether a folder holds a trained model, or a run that does."""
         return any((path / place / DESCRIPTION).is_file() for place in (".", "model"))
+
+
+def read_temperature(place: Path) -> float:
+    """Read the temperature of a model, without its weights.
+
+    Raises:
+        ModelError: If there is no model, or it is damaged.
+    """
+    return _read_description(model_folder(place) / DESCRIPTION).temperature
 
 
 def model_folder(place: Path) -> Path:

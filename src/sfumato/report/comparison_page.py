@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sfumato.evaluation.experiment import Average, Contrast, ExperimentSummary
 from sfumato.evaluation.rater_scores import ONE_RATER
 from sfumato.evaluation.runs import Condition
+from sfumato.evaluation.scores import CALIBRATION_METRICS, UNSCALED
 from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import MEAN
 from sfumato.metrics.calibration import ReliabilityCurve
@@ -63,6 +66,8 @@ class ExperimentPictures:
         reliability: For each kind of label, its pooled curves by region.
         cases: Overlays of cases that gained and lost most, both models of each.
         most_cases: How many cases the fold with most trains on, for "all".
+        temperatures: For each kind of label and condition, those of its models; empty where
+            none was fitted.
         spoilt: For each noise, how far it spoilt training labels.
     """
 
@@ -70,6 +75,7 @@ class ExperimentPictures:
     reliability: Mapping[str, Mapping[str, ReliabilityCurve]]
     cases: Sequence[Picture]
     most_cases: int
+    temperatures: Mapping[tuple[str, Condition], Sequence[float]] = field(default_factory=dict)
     spoilt: Mapping[str, SpoiltSummary] = field(default_factory=dict)
 
 
@@ -94,6 +100,7 @@ def comparison_page(
         Section(title="What came out", text="\n\n".join(verdict_sentences(summary))),
         *_forest_sections(summary),
         _average_section(summary),
+        *_temperature_sections(summary, pictures.temperatures),
         *_rater_sections(summary),
         _contrast_section(summary),
         *noise_sections(summary, pictures.spoilt),
@@ -175,6 +182,34 @@ def _average_cell(average: Average | None) -> Cell:
         detail="\n".join(details),
         is_number=True,
     )
+
+
+def _temperature_sections(
+    summary: ExperimentSummary, temperatures: Mapping[tuple[str, Condition], Sequence[float]]
+) -> list[Section]:
+    """What one temperature for each model does; nothing where none was fitted."""
+    rows: list[Row] = []
+    for (softener, condition), fitted in temperatures.items():
+        middle = f"{np.mean(fitted):.2f}"
+        spread = f"{min(fitted):.2f} to {max(fitted):.2f}" if len(fitted) > 1 else ""
+        row: list[Cell | str] = [
+            f"{softener}, {condition_words(condition)}",
+            Cell(text=middle, detail=spread, is_number=True),
+        ]
+        for metric in CALIBRATION_METRICS:
+            for name in (metric + UNSCALED, metric):
+                row.append(_average_cell(summary.average(softener, condition, MEAN, name)))
+        rows.append(row)
+    if not rows:
+        return []
+    names = [metric_words(metric).name for metric in CALIBRATION_METRICS]
+    columns = [f"{name}{when}" for name in names for when in (", before", ", after")]
+    text = (
+        "Every model has a temperature, fitted on training cases that were held back for it. It"
+        " changes no segmentation. Everything else on this page is after scaling."
+    )
+    table = Table(columns=["labels", "temperature", *columns], rows=rows)
+    return [Section(title="Temperature scaling", text=text, table=table)]
 
 
 def _rater_sections(summary: ExperimentSummary) -> list[Section]:

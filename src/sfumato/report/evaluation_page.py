@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sfumato.evaluation.rater_scores import ONE_RATER, RATERS_METRICS
-from sfumato.evaluation.scores import CALIBRATION_METRICS
+from sfumato.evaluation.scores import CALIBRATION_METRICS, UNSCALED
 from sfumato.metrics.calibration import ReliabilityCurve
 from sfumato.report.curves import distribution_plot, reliability_diagram
 from sfumato.report.evaluation_words import (
@@ -198,26 +198,42 @@ def _median(numbers: Sequence[float]) -> str:
 
 def _reliability_sections(metrics: Metrics) -> list[Section]:
     """How honest the probabilities are; nothing where none were given."""
-    places = {"image": "whole image", "boundary": "boundary band"}
+    places = {
+        "image": "whole image",
+        "boundary": "boundary band",
+        f"image{UNSCALED}": "whole image, before scaling",
+        f"boundary{UNSCALED}": "boundary band, before scaling",
+    }
     curves = {
         words: read_curve(metrics["reliability"][place])
         for place, words in places.items()
         if (metrics.get("reliability") or {}).get(place)
     }
-    numbers = {
-        metric_words(name).name: _average_cell(metrics, MEAN, name)
-        for name in _calibration_names(metrics)
-    }
-    if not curves and not numbers:
+    names = _calibration_names(metrics)
+    if not curves and not names:
         return []
     pictures = []
     if curves:
-        gaps = "; ".join(f"{name} {cell.text}" for name, cell in numbers.items())
+        gaps = "; ".join(
+            f"{metric_words(n).name} {_average_cell(metrics, MEAN, n).text}" for n in names
+        )
         alt = f"How often the model is right against how sure it is. {gaps}"
         pictures.append(Picture(content=reliability_diagram(curves), alt=alt, width="half"))
-    table = Table(columns=["calibration", "average"], rows=list(numbers.items()))
+    table = _calibration_table(metrics, names) if names else None
     title = "How honest the probabilities are"
-    return [Section(title=title, text=HONESTY, pictures=pictures, table=table if numbers else None)]
+    return [Section(title=title, text=HONESTY, pictures=pictures, table=table)]
+
+
+def _calibration_table(metrics: Metrics, names: Sequence[str]) -> Table:
+    """Each number, and what it was before the model's temperature where it has one."""
+    has_temperature = any(_is_measured(metrics, name + UNSCALED) for name in names)
+    rows: list[Row] = []
+    for name in names:
+        shown = [name, name + UNSCALED] if has_temperature else [name]
+        cells = [_average_cell(metrics, MEAN, metric) for metric in shown]
+        rows.append([metric_words(name).name, *cells])
+    columns = ["calibration", "average", *["before temperature scaling"] * has_temperature]
+    return Table(columns=columns, rows=rows)
 
 
 def _rater_sections(metrics: Metrics) -> list[Section]:

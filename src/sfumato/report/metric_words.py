@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from sfumato.evaluation.rater_scores import ONE_RATER
-from sfumato.evaluation.scores import BAND_WIDTH_ELEMENTS
+from sfumato.evaluation.scores import BAND_WIDTH_ELEMENTS, UNSCALED
 
 AROUND_BOUNDARIES = (
     "Superpixels are worked out around boundaries only, since what lies further away stays hard in"
@@ -135,6 +135,8 @@ def metric_words(key: str) -> MetricWords:
         'Calibration error (ECE), boundary band'
         >>> metric_words("brier_rater_2").name
         'Brier score, rater 2'
+        >>> metric_words("ece_unscaled").name
+        'Calibration error (ECE), before scaling'
         >>> metric_words("something_new").name
         'something new'
     """
@@ -147,6 +149,10 @@ def metric_words(key: str) -> MetricWords:
     if surface:
         words = METRICS["nsd"]
         return MetricWords(name=f"{words.name} at {surface[1]} mm", meaning=words.meaning)
+    before = key.removesuffix(UNSCALED)
+    if before != key:
+        words = metric_words(before)
+        return MetricWords(name=f"{words.name}, before scaling", meaning=words.meaning)
     base = key.removesuffix("_boundary")
     if base != key and base in METRICS:
         words = METRICS[base]

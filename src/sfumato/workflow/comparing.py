@@ -114,7 +114,7 @@ def _training_data(job: ComparisonJob, cell: Cell) -> Dataset:
     folder = cell.spoilt_folder(job.out)
     if cell.noise is None or folder is None:
         return job.dataset
-    split = split_cases(job.dataset, cell.fold, cell.condition.train_cases)
+    split = split_cases(job.dataset, cell.fold, cell.config)
     return spoil_labels(job.dataset, split.train_ids, cell.noise, cell.seed, folder)
 
 

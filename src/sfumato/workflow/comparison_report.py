@@ -21,6 +21,7 @@ from sfumato.evaluation.runs import Condition, RunScores, run_scores_of
 from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.metrics.calibration import ReliabilityCurve, merge
+from sfumato.model.trained import read_temperature
 from sfumato.report.comparison_curves import LearningCurve
 from sfumato.report.comparison_page import ExperimentPictures, comparison_page
 from sfumato.report.comparison_words import (
@@ -99,7 +100,11 @@ def write_comparison(
     write_text(out / "comparison.json", text + "\n")
     page = comparison_page(
         summary,
-        replace(_pictures(dataset, done, summary, out), spoilt=spoilt),
+        replace(
+            _pictures(dataset, done, summary, out),
+            spoilt=spoilt,
+            temperatures=_temperatures(done, runs),
+        ),
         title=f"Labels compared on {dataset.name}",
         notes=[f"{failure.case_id}: failed ({failure.reason})" for failure in failures],
         provenance={**origin, "training_seconds": sum(run["seconds"] for run in runs)},
@@ -140,6 +145,17 @@ def _spoilt(cells: Sequence[Cell], out: Path) -> dict[str, SpoiltSummary]:
     return {noise: summary for noise, summary in found.items() if summary}
 
 
+def _temperatures(
+    done: Done, runs: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, Condition], list[float]]:
+    """Gather the temperatures of models whose settings ask for one."""
+    found: dict[tuple[str, Condition], list[float]] = {}
+    for (cell, _), run in zip(done, runs, strict=True):
+        if cell.config.calibration.cases:
+            found.setdefault((cell.softener, cell.condition), []).append(run["temperature"])
+    return found
+
+
 def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
     history = read_history(cell.folder(out) / "history.jsonl")
     last = history[-1] if history else {}
@@ -151,6 +167,7 @@ def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
         "folder": cell.folder(out).relative_to(out).as_posix(),
         "steps": last.get("step", 0),
         "seconds": last.get("elapsed_seconds", 0.0),
+        "temperature": read_temperature(cell.folder(out)),
     }
 
 
@@ -234,8 +251,10 @@ def _case_picture(
         if case_id not in start["split"]["held_out"]:
             continue
         case = dataset.load(case_id)
-        segmentation, probability = segment_by(cell.folder(out), cell, "cpu")(case)
-        content = overlay_figure(case, segmentation, dataset.classes, probability=probability)
+        found = segment_by(cell.folder(out), cell, "cpu")(case)
+        content = overlay_figure(
+            case, found.segmentation, dataset.classes, probability=found.probability
+        )
         words = f"{cell.softener} labels, {condition_words(cell.condition)}, seed {cell.seed}"
         return [
             Picture(

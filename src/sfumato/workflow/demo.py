@@ -165,7 +165,7 @@ def model_section(test: Dataset, folder: Path, models: Mapping[str, Segment]) ->
         truth = _truth(folder, case.id)
         band = boundary_band(case.label, case.geometry.spacing, BAND_MM)
         for name, segment in models.items():
-            _, probability = segment(case)
+            probability = segment(case).probability
             assert probability is not None
             distances[name].append(_distance(probability, truth, band))
     return Section(

@@ -10,7 +10,7 @@ from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import CaseError, DatasetError, SfumatoError
 from sfumato.evaluation.rater_scores import score_raters
-from sfumato.evaluation.scores import CaseScore, score_case
+from sfumato.evaluation.scores import CaseScore, add_unscaled, score_case
 from sfumato.evaluation.summary import summarise, write_metrics
 from sfumato.image.files import (
     IMAGE_SUFFIXES,
@@ -31,7 +31,22 @@ from sfumato.workflow.describing import SPACING_NOTE
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.tracking import Track, silently
 
-Segmented = tuple[Label, Probability | None]
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segmented:
+    """What was found in a case.
+
+    Attributes:
+        segmentation: The class of every element.
+        probability: The probability of every class, if it is known.
+        unscaled: What it was before the model's temperature, if it has one.
+    """
+
+    segmentation: Label
+    probability: Probability | None = None
+    unscaled: Probability | None = None
+
+
 Segment = Callable[[Case], Segmented]
 """Finds the segmentation of a case, and its probabilities if there are any."""
 
@@ -61,22 +76,20 @@ def score_cases(
     for case_id in track(dataset.case_ids, "Scoring", len(dataset)):
         try:
             case = dataset.load(case_id)
-            segmentation, probability = segment(case)
-            scores.append(_score(case, segmentation, probability, dataset.classes))
+            scores.append(_score(case, segment(case), dataset.classes))
         except (SfumatoError, MemoryError) as error:
             failures.append(Failure.of(case_id, error))
     return scores, failures
 
 
-def _score(
-    case: Case, segmentation: Label, probability: Probability | None, classes: ClassList
-) -> CaseScore:
+def _score(case: Case, found: Segmented, classes: ClassList) -> CaseScore:
     if case.label is None:
         raise CaseError(case.id, "it has no reference label to compare with")
-    score = score_case(
-        case.label, segmentation, case.geometry.spacing, classes, probability, case.id
-    )
-    raters = score_raters(case.rater_labels, segmentation, probability, classes)
+    spacing = case.geometry.spacing
+    score = score_case(case.label, found.segmentation, spacing, classes, found.probability, case.id)
+    if found.unscaled is not None:
+        score = add_unscaled(score, case.label, spacing, found.unscaled)
+    raters = score_raters(case.rater_labels, found.segmentation, found.probability, classes)
     return replace(score, overall={**score.overall, **raters})
 
 
@@ -105,9 +118,9 @@ def write_evaluation(
     for example in example_cases(evaluation):
         case = dataset.load(example.case_id)
         is_placed = is_placed and case.geometry.is_placed
-        segmentation, probability = segment(case)
+        found = segment(case)
         overlays[example.case_id] = overlay_figure(
-            case, segmentation, dataset.classes, probability=probability
+            case, found.segmentation, dataset.classes, probability=found.probability
         )
     page = evaluation_page(
         evaluation,
@@ -188,7 +201,8 @@ def segmentations_in(folder: Path, classes: ClassList) -> Segment:
             segmentation = classes.to_indices(values)
         except SfumatoError as error:
             raise CaseError(case.id, f"{path}: {error}") from error
-        return segmentation, _read_probability(folder, case, len(classes))
+        probability = _read_probability(folder, case, len(classes))
+        return Segmented(segmentation=segmentation, probability=probability)
 
     return segment
 

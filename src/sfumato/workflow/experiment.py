@@ -153,7 +153,7 @@ def list_cells(dataset: Dataset, request: ExperimentRequest, track: Track = sile
         )
     folds, conditions = _folds(request.folds), request.conditions
     for n, fold in product(request.train_cases, folds):
-        split_cases(dataset, fold, n)
+        split_cases(dataset, fold, _with(configs[0], {"train_cases": n}))
     data_key = hash_dataset(dataset, track)
     return [
         Cell(

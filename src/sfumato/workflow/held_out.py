@@ -9,6 +9,7 @@ from sfumato.cases.dataset import Dataset
 from sfumato.errors import CaseError, ConfigError
 from sfumato.inference.predictor import Predictor
 from sfumato.model.trained import TrainedModel
+from sfumato.report.metric_words import counted
 from sfumato.report.training_page import RunDescription, training_page
 from sfumato.storage import write_text
 from sfumato.training.loop import compute_dtype
@@ -44,9 +45,10 @@ def evaluate_held_out(
         CaseError: If no held-out case can be segmented.
     """
     held_out = dataset.select(run.split.held_out_ids)
+    model = TrainedModel.load(run.folder / "model")
     segment = segment_with(
         Predictor(
-            TrainedModel.load(run.folder / "model"),
+            model,
             device=run.device,
             dtype=compute_dtype(run.config.training.precision, run.device),
         )
@@ -66,6 +68,7 @@ def evaluate_held_out(
                 f"The model was trained on {len(run.split.train_ids)} other cases of the same data"
                 " set. It is the one that stood at the end: these cases chose nothing.",
                 *_start_notes(run),
+                *_temperature_notes(run, model),
                 *map(could_not_score, failures),
             ],
         ),
@@ -79,6 +82,16 @@ def _start_notes(run: Run) -> list[str]:
     return [
         f"Training started from the model {run.start.place}. If any of these cases had trained"
         " that model, they are not new to this one, and it looks better than it is."
+    ]
+
+
+def _temperature_notes(run: Run, model: TrainedModel) -> list[str]:
+    if not run.split.calibration_ids:
+        return []
+    return [
+        f"Logits are divided by {model.temperature:.3g}, the temperature that fits"
+        f" {counted(len(run.split.calibration_ids), 'case')} that neither trained nor tested the"
+        " model. It changes no segmentation, only how sure the model is."
     ]
 
 
@@ -98,8 +111,12 @@ def segment_with(predictor: Predictor) -> Segment:
     """Make a predictor give what scoring takes."""
 
     def segment(case: Case) -> Segmented:
-        probability_map = predictor.predict(case.image, case.geometry)
-        return probability_map.segmentation(), probability_map.probability
+        found = predictor.predict(case.image, case.geometry)
+        return Segmented(
+            segmentation=found.segmentation(),
+            probability=found.probability,
+            unscaled=found.unscaled,
+        )
 
     return segment
 

@@ -12,7 +12,7 @@ import torch
 
 from sfumato.cases.dataset import Dataset
 from sfumato.cases.preparation import PreparationSettings
-from sfumato.cases.split import Split, fold
+from sfumato.cases.split import Split, fold, hold_back
 from sfumato.cases.store import StoredCases, prepare_dataset
 from sfumato.config import load_config, save_config
 from sfumato.errors import CaseError, ConfigError, DatasetError, InputError
@@ -69,6 +69,7 @@ class Run:
         classes: The structures to tell apart.
         train_cases: What patches are cut from.
         validation_cases: What is scored along the way.
+        calibration_cases: What the model's temperature is fitted on.
         device: Where the network computes.
         start: The model whose weights training starts from; None for random ones.
     """
@@ -80,6 +81,7 @@ class Run:
     classes: ClassList
     train_cases: StoredCases
     validation_cases: StoredCases
+    calibration_cases: StoredCases
     device: torch.device
     start: StartingModel | None = None
 
@@ -113,7 +115,7 @@ def start_run(
     start = None if request.from_model is None else StartingModel.load(request.from_model)
     planned = wishes if start is None else start.plan(wishes)
     inputs = [*dataset.paths, *([] if start is None else [start.place])]
-    split = split_cases(dataset, request.fold, wishes.training.train_cases)
+    split = split_cases(dataset, request.fold, wishes)
     is_begun = request.is_resumed and (out / "run.json").exists()
     # What was stopped while it prepared cases goes on with those that it has.
     is_kept = is_begun or (request.is_resumed and (out / MARK).exists())
@@ -142,6 +144,7 @@ def start_run(
         validation_cases=_prepare(
             dataset.select(_validation_ids(split, config)), config, out, track
         ),
+        calibration_cases=_prepare(dataset.select(split.calibration_ids), config, out, track),
         device=device,
         start=start,
     )
@@ -202,33 +205,45 @@ def _read_fingerprint(path: Path) -> Fingerprint:
         raise ConfigError(f"{path}: cannot be read; train anew with --overwrite") from error
 
 
-def split_cases(dataset: Dataset, wish: str, train_cases: int | None) -> Split:
-    """Split a data set into training and held-out cases.
+def split_cases(dataset: Dataset, wish: str, config: RunConfig) -> Split:
+    """Split a data set into cases that train, are held out, and fit the temperature.
 
     Args:
         dataset: Cases, perhaps in groups; a group is never torn apart.
         wish: "K/N", or "none" to train on everything.
-        train_cases: How many of the training cases are used, in a fixed random order; None
-            uses all.
+        config: How many training cases are used, in a fixed random order, and how many of these
+            are held back to fit the temperature.
 
     Raises:
-        ConfigError: If the wish is no such text, or asks for more folds than there are groups.
+        ConfigError: If the wish is no such text, or asks for more folds than there are groups,
+            or there are not as many training cases.
     """
+    split = _use_some(_fold_of(dataset, wish), config.training.train_cases)
+    groups = {record.id: record.group for record in dataset.records}
+    try:
+        return hold_back(split, groups, config.calibration.cases)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _fold_of(dataset: Dataset, wish: str) -> Split:
     ids = [record.id for record in dataset.records]
     groups = [record.group for record in dataset.records]
     if wish == "none":
-        split = Split(train_ids=tuple(sorted(ids)), held_out_ids=())
-    else:
-        try:
-            k, n = (int(part) for part in wish.split("/"))
-        except ValueError as error:
-            raise ConfigError(
-                f"--fold takes K/N, such as 0/5, or none to train on all cases; got {wish!r}"
-            ) from error
-        try:
-            split = fold(ids, groups, k, n)
-        except InputError as error:
-            raise ConfigError(f"--fold {wish}: {error}, or --fold none") from error
+        return Split(train_ids=tuple(sorted(ids)), held_out_ids=())
+    try:
+        k, n = (int(part) for part in wish.split("/"))
+    except ValueError as error:
+        raise ConfigError(
+            f"--fold takes K/N, such as 0/5, or none to train on all cases; got {wish!r}"
+        ) from error
+    try:
+        return fold(ids, groups, k, n)
+    except InputError as error:
+        raise ConfigError(f"--fold {wish}: {error}, or --fold none") from error
+
+
+def _use_some(split: Split, train_cases: int | None) -> Split:
     if train_cases is None:
         return split
     if train_cases > len(split.train_ids):
@@ -318,7 +333,11 @@ def _write_start(run: Run, dataset: Dataset, wishes: RunConfig, n_processes: int
         "processes": n_processes,
         "threads": torch.get_num_threads(),
         "precision": str(compute_dtype(run.config.training.precision, run.device)),
-        "split": {"train": list(run.split.train_ids), "held_out": list(run.split.held_out_ids)},
+        "split": {
+            "train": list(run.split.train_ids),
+            "held_out": list(run.split.held_out_ids),
+            "calibration": list(run.split.calibration_ids),
+        },
     }
     if run.start is not None:
         content["from_model"] = run.start.origin

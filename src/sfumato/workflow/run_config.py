@@ -1,5 +1,6 @@
 """All settings of a training run."""
 
+from sfumato.cases.split import CalibrationSettings
 from sfumato.labels.softeners import SofteningSettings
 from sfumato.model.losses import LossSettings
 from sfumato.training.loop import TrainingSettings
@@ -17,3 +18,4 @@ class RunConfig(Plan):
     softening: SofteningSettings = SofteningSettings()
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()

@@ -30,6 +30,7 @@ from sfumato.training.distributed import ALONE, World
 from sfumato.training.loop import DrawBatch, Progress, Validate, compute_dtype, optimize
 from sfumato.training.patches import BatchSource
 from sfumato.training.redrawing import Redrawing
+from sfumato.workflow.calibrating import calibrated
 from sfumato.workflow.history import History
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.run import Run, RunRequest, start_run
@@ -114,7 +115,7 @@ def run_training(
                     world.stop()
                 raise
     if state.step > step_before or not TrainedModel.is_model(run.folder / "model"):
-        trained_model(run, state).save(run.folder / "model")
+        calibrated(run, trained_model(run, state)).save(run.folder / "model")
 
 
 def _load_together(
