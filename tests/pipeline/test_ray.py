@@ -1,4 +1,4 @@
-"""Softening on a Ray cluster of two machines, both of them this one."""
+"""Softening and comparing on a Ray cluster of two machines, both of them this one."""
 
 import json
 from collections import Counter
@@ -76,6 +76,34 @@ def test_a_machine_that_is_lost_costs_nothing_and_doubles_nothing(
     assert outcome.code == 0, outcome.err
     for path in alone.glob("*.nii.gz"):
         assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    """Read what an experiment found, without when and how fast."""
+    written = json.loads((out / "comparison.json").read_text("utf-8"))
+    runs = [{**run, "seconds": None} for run in written["runs"]]
+    return {**written, "created": None, "runs": runs}
+
+
+def test_models_are_the_same_wherever_they_were_trained(
+    sfumato: Callable, cluster: Any, quick_flat: tuple, flat_data: Path, tmp_path: Path
+) -> None:
+    command = (
+        "compare", flat_data, "--steps=4", "--folds=0/5", "--seeds=2", "--noise=none,jitter:2",
+        *quick_flat,
+    )  # fmt: skip
+    outcome = sfumato(*command, "--out", tmp_path / "on_ray", "--ray", cluster.address)
+    assert outcome.code == 0, outcome.err
+    outcome = sfumato(*command, "--out", tmp_path / "here", "--workers=4")
+    assert outcome.code == 0, outcome.err
+    assert results_of(tmp_path / "on_ray") == results_of(tmp_path / "here")
+    for path in sorted((tmp_path / "here").glob("runs/*/model/weights.safetensors")):
+        on_ray = tmp_path / "on_ray" / path.relative_to(tmp_path / "here")
+        assert on_ray.read_bytes() == path.read_bytes()
+    outcome = sfumato(*command, "--out", tmp_path / "gpu", "--ray", cluster.address,
+                      "--device=cuda")  # fmt: skip
+    assert outcome.code == 2
+    assert "the cluster has no GPU" in outcome.err
 
 
 def test_a_cluster_that_is_not_there_is_one_plain_line(

@@ -155,6 +155,11 @@ class Dataset:
         )
         return Dataset(self.name, replace(self._listing, records=records), self._whole)
 
+    def absolute(self) -> "Dataset":
+        """Return the data set with absolute paths, for processes that start elsewhere."""
+        records = tuple(record.absolute() for record in self.records)
+        return Dataset(self.name, replace(self._listing, records=records), self._whole)
+
     def as_labels(self) -> "Dataset":
         """Return the data set with its images taken for labels.
 

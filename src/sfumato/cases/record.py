@@ -1,7 +1,7 @@
 """Where the files of one case lie."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sfumato.errors import DatasetError
@@ -23,6 +23,14 @@ class CaseRecord:
     group: str
     image_paths: tuple[Path, ...]
     label_paths: tuple[Path, ...] = ()
+
+    def absolute(self) -> "CaseRecord":
+        """Name files so that processes that start in other folders find them."""
+        return replace(
+            self,
+            image_paths=tuple(path.absolute() for path in self.image_paths),
+            label_paths=tuple(path.absolute() for path in self.label_paths),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from sfumato.storage import hold_folder
 
 if TYPE_CHECKING:
     from sfumato.cases.dataset import Dataset
+    from sfumato.workflow.comparing import Workplace
     from sfumato.workflow.experiment import Cell, ExperimentRequest
     from sfumato.workflow.failures import Failure
 
@@ -83,8 +84,15 @@ def compare(
         typer.Option("--steps", help="Steps of each training: exact, whatever else runs."),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Trainings at a time; they share the cores.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Trainings at a time; they share the cores.",
+            show_default="1",
+        ),
+    ] = None,
+    ray: options.Ray = None,
     config: options.Config = None,
     settings: options.Settings = None,
     device: options.Device = "auto",
@@ -105,8 +113,11 @@ def compare(
     """
     from sfumato.cases.dataset import Dataset
     from sfumato.cli.console import say
+    from sfumato.workflow.comparing import Workplace
     from sfumato.workflow.experiment import ExperimentRequest
 
+    if workers is not None and ray is not None:
+        raise ConfigError("--workers is for this machine, --ray for a cluster; give one of them")
     if resume and overwrite:
         raise ConfigError("--resume keeps what is done, --overwrite removes it; give one of them")
     if time is None and steps is None:
@@ -125,9 +136,10 @@ def compare(
     )
     try:
         data = Dataset.open(dataset)
+        workplace = Workplace(device=device, n_workers=workers or 1, ray=ray)
         with hold_folder(out):
             cells = _start(data, out, request, is_resumed=resume, overwrite=overwrite)
-            failures = _train(data, cells, out, device, workers)
+            failures = _train(data, cells, out, workplace)
             _report(data, request, cells, failures, out)
     except KeyboardInterrupt:
         say(f"Stopped; {out} keeps what is done. The same command with --resume goes on.")
@@ -151,7 +163,7 @@ def _start(
 
 
 def _train(
-    data: "Dataset", cells: "Sequence[Cell]", out: Path, device: str, n_workers: int
+    data: "Dataset", cells: "Sequence[Cell]", out: Path, workplace: "Workplace"
 ) -> "list[Failure]":
     """Train what is not done, with a line for each training."""
     from sfumato.cli.console import say
@@ -159,15 +171,14 @@ def _train(
     from sfumato.report.page import duration
     from sfumato.workflow.comparing import train_cells
 
-    missing = [cell for cell in cells if cell.metrics(out) is None]
-    say(f"{counted(len(cells), 'training')}, {len(cells) - len(missing)} of them done before")
+    n_before = sum(cell.metrics(out) is not None for cell in cells)
+    say(f"{counted(len(cells), 'training')}, {n_before} of them done before")
     started, failures = clock.monotonic(), []
-    results = train_cells(data, missing, out, device, n_workers)
-    for n_done, (cell, failure) in enumerate(results, start=1):
+    results = train_cells(data, cells, out, workplace)
+    for place, (cell, failure) in enumerate(results, start=n_before + 1):
         failures += [failure] if failure else []
         spent = clock.monotonic() - started
-        left = spent / n_done * (len(missing) - n_done)
-        place = len(cells) - len(missing) + n_done
+        left = spent / (place - n_before) * (len(cells) - place)
         how = "failed" if failure else _outcome(cell, out)
         say(f"{place} of {len(cells)}: {cell.words}: {how}; about {duration(left)} left")
     return failures

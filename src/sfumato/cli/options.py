@@ -23,3 +23,11 @@ Config = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or mps; auto takes the fastest.")
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a running Ray cluster: auto for this machine's own, or host:port.",
+    ),
+]

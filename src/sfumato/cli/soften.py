@@ -37,14 +37,7 @@ def soften(
             "--workers", min=1, help="Cases softened side by side.", show_default="one a core"
         ),
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="ADDRESS",
-            help="Work on a running Ray cluster: auto for this machine's own, or host:port.",
-        ),
-    ] = None,
+    ray: options.Ray = None,
     no_pictures: Annotated[
         bool,
         typer.Option("--no-pictures", help="Draw no pictures: two to seven times as fast."),

@@ -14,6 +14,7 @@ from sfumato.errors import CaseError, SfumatoError
 from sfumato.evaluation.summary import summarise, write_metrics
 from sfumato.inference.predictor import Predictor
 from sfumato.model.trained import TrainedModel
+from sfumato.storage import remove_leftovers
 from sfumato.training.checkpoint import previous_checkpoint
 from sfumato.training.loop import compute_dtype
 from sfumato.workflow.devices import choose_device
@@ -21,6 +22,7 @@ from sfumato.workflow.evaluating import Segment, score_cases
 from sfumato.workflow.experiment import Cell
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.held_out import segment_with
+from sfumato.workflow.ray_cluster import work_on_ray
 from sfumato.workflow.run import Run, RunRequest, split_cases, start_run
 from sfumato.workflow.spoiling import spoil_labels
 from sfumato.workflow.training import CHECKPOINT, run_training
@@ -44,8 +46,24 @@ class ComparisonJob:
     n_threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where trainings run.
+
+    Attributes:
+        device: Where networks compute.
+        n_workers: How many trainings run at a time on this machine; they share out the cores.
+        ray: Address of a Ray cluster that trains instead, each training on one core and, with
+            CUDA, one GPU; "auto" finds it.
+    """
+
+    device: str = "auto"
+    n_workers: int = 1
+    ray: str | None = None
+
+
 def train_cells(
-    dataset: Dataset, cells: Sequence[Cell], out: Path, device: str, n_workers: int
+    dataset: Dataset, cells: Sequence[Cell], out: Path, workplace: Workplace
 ) -> Generator[tuple[Cell, Failure | None]]:
     """Train the models that are not done yet; one that fails does not stop the others.
 
@@ -53,25 +71,45 @@ def train_cells(
 
     Args:
         dataset: Cases with labels.
-        cells: What is to be trained.
+        cells: All trainings.
         out: The experiment's folder.
-        device: Where networks compute.
-        n_workers: How many trainings run at a time; they share out the cores.
+        workplace: Where they run.
 
     Yields:
         Each training as it is done, and why it failed if it did.
+
+    Raises:
+        ConfigError: If there is no such device or cluster.
     """
-    choose_device(device)
-    job = ComparisonJob(
-        dataset=dataset, out=out, device=device, n_threads=max(1, n_cores() // n_workers)
-    )
-    # Workers get the classes found already, rather than reading all labels each.
-    _ = dataset.classes
-    with closing(work_in_processes(partial(train_cell, job), cells, n_workers)) as results:
+    remove_leftovers(out)
+    missing = []
+    for cell in cells:
+        if cell.metrics(out) is None:
+            missing.append(cell)
+        else:  # A process that was killed may have left no time for it.
+            _tidy(cell.folder(out))
+    with closing(_work(dataset, missing, out, workplace)) as results:
         for cell, result in results:
             if isinstance(result, Lost):
                 result = Failure(case_id=cell.words, reason=result.reason)
             yield cell, result
+
+
+def _work(
+    dataset: Dataset, cells: Sequence[Cell], out: Path, workplace: Workplace
+) -> Generator[tuple[Cell, Failure | Lost | None]]:
+    # Workers get the classes found already, rather than reading all labels each.
+    _ = dataset.classes
+    device, address = workplace.device, workplace.ray
+    n_threads = 1 if address else max(1, n_cores() // workplace.n_workers)
+    job = ComparisonJob(
+        dataset=dataset.absolute(), out=out.absolute(), device=device, n_threads=n_threads
+    )
+    work = partial(train_cell, job)
+    if address is not None:
+        return work_on_ray(work, cells, address, n_gpus=int(device.startswith("cuda")))
+    choose_device(device)
+    return work_in_processes(work, cells, workplace.n_workers)
 
 
 def train_cell(job: ComparisonJob, cell: Cell) -> Failure | None:

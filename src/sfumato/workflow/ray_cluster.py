@@ -18,7 +18,7 @@ MOST_RETRIES = 5
 
 
 def work_on_ray(
-    work: Callable[[Item], Result], items: Iterable[Item], address: str
+    work: Callable[[Item], Result], items: Iterable[Item], address: str, n_gpus: int = 0
 ) -> Generator[tuple[Item, Result | Lost]]:
     """Work on items on a Ray cluster that is running already.
 
@@ -29,17 +29,20 @@ def work_on_ray(
         work: What is done with an item; a function of a module that all machines have.
         items: What is worked on, taken one by one as cores get free.
         address: "auto" for the cluster that this machine belongs to, or host:port.
+        n_gpus: How many GPUs an item needs, beside one core.
 
     Yields:
         Each item with its result, in the order in which they are done; `Lost` where every
         try was lost.
 
     Raises:
-        ConfigError: If Ray is not installed or there is no such cluster.
+        ConfigError: If Ray is not installed, there is no such cluster, or it has no GPU.
     """
     ray = _connect(address)
     try:
-        remote = ray.remote(num_cpus=1, max_retries=MOST_RETRIES)(work_once)
+        if n_gpus and not ray.cluster_resources().get("GPU"):
+            raise ConfigError(f"--ray {address}: the cluster has no GPU; choose --device cpu")
+        remote = ray.remote(num_cpus=1, num_gpus=n_gpus, max_retries=MOST_RETRIES)(work_once)
         shared_work = ray.put(work)
         waiting = iter(items)
         in_flight: dict[Any, Item] = {}

@@ -5,13 +5,13 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from sfumato.cases.case import Case
-from sfumato.cases.dataset import CaseRecord, Dataset
+from sfumato.cases.dataset import Dataset
 from sfumato.config import load_config, save_config
 from sfumato.errors import DatasetError, SfumatoError
 from sfumato.labels.softeners import SofteningSettings
@@ -241,7 +241,7 @@ def _soften_missing(
     track: Track,
 ) -> list[Failure]:
     """Soften what the manifest does not know to be done, and note it there."""
-    records = [_absolute(record) for record in dataset.records]
+    records = dataset.absolute().records
     missing = [r for r in records if not job.is_done(r, manifest.find(r.id))]
     tasks = ((record, manifest.find(record.id)) for record in missing)
     work = partial(soften_record, job)
@@ -262,15 +262,6 @@ def _soften_missing(
             else:
                 failures.append(result)
     return sorted(failures, key=lambda failure: failure.case_id)
-
-
-def _absolute(record: CaseRecord) -> CaseRecord:
-    """Name files so that other processes and later starts from other folders find them."""
-    return replace(
-        record,
-        image_paths=tuple(path.absolute() for path in record.image_paths),
-        label_paths=tuple(path.absolute() for path in record.label_paths),
-    )
 
 
 def _remove_temporary_files(out: Path) -> None:
