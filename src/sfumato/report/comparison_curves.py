@@ -22,6 +22,9 @@ from sfumato.report.vector import INK, MUTED, svg
 VERDICT_COLOURS = {"better": CLASS_COLOURS[3], "worse": CLASS_COLOURS[4]}
 WIDTH = 10.4
 PANELS_IN_A_ROW = 4
+FOREST_ROW = 0.3
+"""Height of a line in a plot of differences."""
+LONGEST_LABEL = 34
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +45,61 @@ class LearningCurve:
 
 
 def forest_plot(
-    rows: Sequence[str], panels: Mapping[str, Sequence[PairedComparison | None]]
+    groups: Mapping[str, Sequence[str]], panels: Mapping[str, Sequence[PairedComparison | None]]
 ) -> bytes:
     """Draw differences with their intervals, one panel a metric and one line a comparison.
 
-    A difference is coloured where its interval does not hold 0; others are grey.
+    Better lies to the right in every panel, whichever way the metric points. A difference is
+    coloured where its interval does not hold 0; others are grey.
 
     Args:
-        rows: What is compared with the baseline.
-        panels: For each metric its differences, in the order of the rows.
+        groups: For each condition, what is compared with the baseline.
+        panels: For each metric its differences, in the order of all groups' rows.
     """
+    places, labels = _forest_rows(groups)
     n_lines = -(-len(panels) // PANELS_IN_A_ROW)
-    height = n_lines * (1.0 + 0.36 * len(rows))
+    line_height = 1.05 + FOREST_ROW * len(labels)
+    height = n_lines * line_height
     figure = Figure(figsize=(WIDTH, height))
     grid = figure.subplots(n_lines, PANELS_IN_A_ROW, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for i, (axes, (name, found)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
-        _draw_forest(axes, name, found)
-        is_first = i % PANELS_IN_A_ROW == 0
-        axes.set_yticks(range(len(rows)), [drawable(row, 34) if is_first else "" for row in rows])
-        for tick in axes.get_yticklabels():
+        _draw_forest(axes, name, places, found)
+        axes.set_yticks(
+            range(len(labels)), labels if i % PANELS_IN_A_ROW == 0 else [""] * len(labels)
+        )
+        for row, tick in enumerate(axes.get_yticklabels()):
             tick.set_parse_math(False)
+            tick.set_fontweight("normal" if row in places else "bold")
         axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK, length=0)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-    longest = min(max(map(len, rows), default=0), 34)
-    left = 0.02 + 0.0083 * longest
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+    longest = max(map(len, labels), default=0)
     figure.subplots_adjust(
-        left=left,
+        left=0.02 + 0.0083 * longest,
         right=0.985,
-        bottom=0.42 / height,
+        bottom=0.5 / height,
         top=1 - 0.38 / height,
         wspace=0.12,
-        hspace=0.75 * n_lines / height,
+        hspace=0.85 * n_lines / (height - 0.85 * n_lines),
     )
     return svg(figure)
+
+
+def _forest_rows(groups: Mapping[str, Sequence[str]]) -> tuple[list[int], list[str]]:
+    """Return at which lines comparisons stand, and what stands before every line.
+
+    A condition has a line of its own where there are several.
+    """
+    places: list[int] = []
+    labels: list[str] = []
+    for condition, rows in groups.items():
+        if len(groups) > 1:
+            labels.append(drawable(condition, LONGEST_LABEL))
+        for row in rows:
+            places.append(len(labels))
+            labels.append(drawable(row, LONGEST_LABEL))
+    return places, labels
 
 
 def case_number_curves(
@@ -150,18 +173,25 @@ def _metric_panels(
     return figure
 
 
-def _draw_forest(axes: Axes, name: str, found: Sequence[PairedComparison | None]) -> None:
+def _draw_forest(
+    axes: Axes, name: str, places: Sequence[int], found: Sequence[PairedComparison | None]
+) -> None:
     axes.axvline(0, color=MUTED, linewidth=1)
-    for row, comparison in enumerate(found):
+    is_higher_better = True
+    for row, comparison in zip(places, found, strict=True):
         if comparison is None or math.isnan(comparison.difference):
             continue
+        is_higher_better = comparison.is_higher_better
         colour = VERDICT_COLOURS.get(comparison.verdict, MUTED)
         if not math.isnan(comparison.low):
             axes.plot([comparison.low, comparison.high], [row, row], color=colour, linewidth=2)
         axes.plot([comparison.difference], [row], "o", color=colour, markersize=6)
-    ends = np.abs([*axes.get_xlim()]).max()  # so that 0 stands in the middle
-    axes.set_xlim(-ends, ends)
-    axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
+    end = np.abs([*axes.get_xlim()]).max()  # so that 0 stands in the middle
+    axes.set_xlim(*((-end, end) if is_higher_better else (end, -end)))
+    # One number on either side, far enough from those of the next panel.
+    tick = float(f"{0.65 * end:.1g}")
+    axes.set_xticks([-tick, 0, tick], [f"{x:g}".replace("-", "−") for x in (-tick, 0, tick)])
+    axes.set_xlabel("← worse    better →", fontsize=8.5, color=MUTED)
     _title(axes, name)
     style_axes(axes)
     axes.grid(visible=False, axis="y")

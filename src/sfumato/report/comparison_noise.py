@@ -14,7 +14,7 @@ from sfumato.report.comparison_words import (
     difference_number,
     interval_words,
     noise_words,
-    short_name,
+    panel_name,
     told_metrics,
 )
 from sfumato.report.metric_words import counted, metric_number, metric_words
@@ -57,7 +57,7 @@ def curve_panels(
 ) -> dict[str, dict[str, list[float]]]:
     """Return for every drawn metric and kind of label its averages under some conditions."""
     return {
-        short_name(metric).replace(" in the boundary band", ", band"): {
+        panel_name(metric): {
             softener: [_mean(summary, softener, condition, metric) for condition in conditions]
             for softener in summary.softeners
         }

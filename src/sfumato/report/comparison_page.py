@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sfumato.evaluation.experiment import Average, Contrast, ExperimentSummary
+from sfumato.evaluation.experiment import CLASS_METRICS, Average, Contrast, ExperimentSummary
 from sfumato.evaluation.rater_scores import ONE_RATER
 from sfumato.evaluation.runs import Condition
 from sfumato.evaluation.scores import CALIBRATION_METRICS, UNSCALED
@@ -21,13 +21,13 @@ from sfumato.report.comparison_curves import (
 )
 from sfumato.report.comparison_noise import curve_panels, noise_sections
 from sfumato.report.comparison_words import (
-    TOLD,
     condition_words,
     difference_number,
     headline,
     interval_words,
     noise_words,
     p_words,
+    panel_name,
     short_name,
     told_metrics,
     verdict_sentences,
@@ -58,6 +58,19 @@ GLOSSARY = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingLength:
+    """What trainings took, on average.
+
+    Attributes:
+        steps: Steps of the optimiser.
+        minutes: Minutes of training and validation, without preparing cases.
+    """
+
+    steps: float
+    minutes: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExperimentPictures:
     """What is drawn besides the numbers.
 
@@ -66,6 +79,7 @@ class ExperimentPictures:
         reliability: For each kind of label, its pooled curves by region.
         cases: Overlays of cases that gained and lost most, both models of each.
         most_cases: How many cases the fold with most trains on, for "all".
+        lengths: For each kind of label and condition, what training took.
         temperatures: For each kind of label and condition, those of its models; empty where
             none was fitted.
         spoilt: For each noise, how far it spoilt training labels.
@@ -75,6 +89,7 @@ class ExperimentPictures:
     reliability: Mapping[str, Mapping[str, ReliabilityCurve]]
     cases: Sequence[Picture]
     most_cases: int
+    lengths: Mapping[tuple[str, Condition], TrainingLength] = field(default_factory=dict)
     temperatures: Mapping[tuple[str, Condition], Sequence[float]] = field(default_factory=dict)
     spoilt: Mapping[str, SpoiltSummary] = field(default_factory=dict)
 
@@ -97,9 +112,9 @@ def comparison_page(
         provenance: How the page came about.
     """
     sections = [
+        *_glance_sections(summary),
         Section(title="What came out", text="\n\n".join(verdict_sentences(summary))),
-        *_forest_sections(summary),
-        _average_section(summary),
+        *_average_sections(summary, pictures.lengths),
         *_temperature_sections(summary, pictures.temperatures),
         *_rater_sections(summary),
         _contrast_section(summary),
@@ -128,44 +143,78 @@ def _glossary(summary: ExperimentSummary) -> dict[str, str]:
     return {word.name: word.meaning for word in words} | GLOSSARY
 
 
-def _forest_sections(summary: ExperimentSummary) -> list[Section]:
+def _glance_sections(summary: ExperimentSummary) -> list[Section]:
+    """All differences in one picture."""
     rows = [(s, c) for c in summary.conditions for s in summary.softeners[1:]]
     panels = {}
-    for metric in TOLD:
+    for metric in told_metrics(summary):
         contrasts = [summary.contrast(s, c, MEAN, metric) for s, c in rows]
         if any(contrasts):
-            name = short_name(metric).replace(" in the boundary band", ", band")
             unit = " (mm)" if metric.endswith("_mm") else ""
-            panels[name + unit] = [c.found if c else None for c in contrasts]
+            panels[panel_name(metric) + unit] = [c.found if c else None for c in contrasts]
     if not panels:
         return []
+    groups = {condition_words(c): summary.softeners[1:] for c in summary.conditions}
     picture = Picture(
-        content=forest_plot([f"{s}, {condition_words(c)}" for s, c in rows], panels),
+        content=forest_plot(groups, panels),
         alt=" ".join(verdict_sentences(summary)),
-        caption=f"Candidate less {summary.baseline}, with 95 % intervals. Green is better, red is"
-        " worse, grey is not distinguishable.",
+        caption=f"Each kind of label less {summary.baseline}, with 95 % intervals. Right is better;"
+        " green is better, red is worse, and grey cannot be told from no difference.",
     )
-    return [Section(title="Differences", pictures=[picture])]
+    return [Section(title="What soft labels buy, and what they cost", pictures=[picture])]
 
 
-def _average_section(summary: ExperimentSummary) -> Section:
-    rows: list[Row] = []
+def _average_sections(
+    summary: ExperimentSummary, lengths: Mapping[tuple[str, Condition], TrainingLength]
+) -> list[Section]:
+    """Averages of the mean over classes, with what training took; then class by class."""
     told = told_metrics(summary)
+    rows = _average_rows(summary, [MEAN], told)
+    arms = [(s, c) for c in summary.conditions for s in summary.softeners]
+    cost = {_arm_words(s, c): _length_cells(lengths.get((s, c))) for s, c in arms}
+    table = Table(
+        columns=["labels", *(metric_words(metric).name for metric in told), "steps", "minutes"],
+        rows=[[*row, *cost[str(row[0])]] for row in rows],
+        caption="Averages over cases, each averaged over its seeds; beneath them the standard"
+        " deviation over seeds. Steps and minutes are means over trainings.",
+    )
+    sections = [Section(title="Averages", table=table)]
+    classes = [name for name in summary.class_names if name != MEAN]
+    if classes:
+        table = Table(
+            columns=["labels", *(metric_words(metric).name for metric in CLASS_METRICS)],
+            rows=_average_rows(summary, classes, CLASS_METRICS),
+            summary="Averages of every class",
+        )
+        sections.append(Section(title="Class by class", table=table))
+    return sections
+
+
+def _average_rows(
+    summary: ExperimentSummary, class_names: Sequence[str], metrics: Sequence[str]
+) -> list[Row]:
+    rows: list[Row] = []
     for condition in summary.conditions:
         for softener in summary.softeners:
-            for name in summary.class_names:
-                found = [summary.average(softener, condition, name, metric) for metric in told]
+            for name in class_names:
+                found = [summary.average(softener, condition, name, metric) for metric in metrics]
                 if any(found):
-                    words = condition_words(condition)
-                    head = f"{softener}, {words}" + f", {name}" * (name != MEAN)
+                    head = _arm_words(softener, condition) + f", {name}" * (name != MEAN)
                     rows.append([head, *map(_average_cell, found)])
-    table = Table(
-        columns=["labels", *(metric_words(metric).name for metric in told)],
-        rows=rows,
-        caption="Averages over cases, each averaged over its seeds; beneath them the standard"
-        " deviation over seeds.",
-    )
-    return Section(title="Averages", table=table)
+    return rows
+
+
+def _arm_words(softener: str, condition: Condition) -> str:
+    return f"{softener}, {condition_words(condition)}"
+
+
+def _length_cells(length: TrainingLength | None) -> list[Cell]:
+    if length is None:
+        return [Cell(text="", is_number=True)] * 2
+    return [
+        Cell(text=f"{length.steps:.0f}", is_number=True),
+        Cell(text=f"{length.minutes:.1f}", is_number=True),
+    ]
 
 
 def _average_cell(average: Average | None) -> Cell:
@@ -193,7 +242,7 @@ def _temperature_sections(
         middle = f"{np.mean(fitted):.2f}"
         spread = f"{min(fitted):.2f} to {max(fitted):.2f}" if len(fitted) > 1 else ""
         row: list[Cell | str] = [
-            f"{softener}, {condition_words(condition)}",
+            _arm_words(softener, condition),
             Cell(text=middle, detail=spread, is_number=True),
         ]
         for metric in CALIBRATION_METRICS:
@@ -218,16 +267,9 @@ def _rater_sections(summary: ExperimentSummary) -> list[Section]:
     if not single:
         return []
     metrics = list(dict.fromkeys(single))
-    rows: list[Row] = []
-    for condition in summary.conditions:
-        for softener in summary.softeners:
-            found = [summary.average(softener, condition, MEAN, metric) for metric in metrics]
-            if any(found):
-                head = f"{softener}, {condition_words(condition)}"
-                rows.append([head, *map(_average_cell, found)])
     table = Table(
         columns=["labels", *(metric_words(metric).name for metric in metrics)],
-        rows=rows,
+        rows=_average_rows(summary, [MEAN], metrics),
         summary="Scores against every rater",
     )
     return [Section(title="Rater by rater", table=table)]

@@ -1,6 +1,7 @@
 """What an experiment found, in words."""
 
 import math
+import re
 from collections.abc import Mapping
 
 from sfumato.evaluation.comparison import PairedComparison
@@ -78,6 +79,17 @@ def short_name(metric: str) -> str:
         ('HD95', 'ECE in the boundary band')
     """
     return SHORT_NAMES.get(metric, metric_words(metric).name).removesuffix(" (mm)")
+
+
+def panel_name(metric: str) -> str:
+    """Name a metric above a small picture.
+
+    Examples:
+        >>> panel_name("ece_boundary"), panel_name("soft_dice_raters")
+        ('ECE, band', "soft Dice, raters' mean")
+    """
+    name = short_name(metric).replace(" in the boundary band", ", band")
+    return re.sub(" (with|to) the raters' mean", ", raters' mean", name)
 
 
 def difference_number(metric: str, value: float, *, is_signed: bool = True) -> str:

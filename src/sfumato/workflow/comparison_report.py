@@ -23,7 +23,7 @@ from sfumato.evaluation.summary import nan_to_null
 from sfumato.metrics.calibration import ReliabilityCurve, merge
 from sfumato.model.trained import read_temperature
 from sfumato.report.comparison_curves import LearningCurve
-from sfumato.report.comparison_page import ExperimentPictures, comparison_page
+from sfumato.report.comparison_page import ExperimentPictures, TrainingLength, comparison_page
 from sfumato.report.comparison_words import (
     condition_words,
     degradation_sentences,
@@ -103,6 +103,7 @@ def write_comparison(
         replace(
             _pictures(dataset, done, summary, out),
             spoilt=spoilt,
+            lengths=_lengths(done, runs),
             temperatures=_temperatures(done, runs),
         ),
         title=f"Labels compared on {dataset.name}",
@@ -143,6 +144,18 @@ def _spoilt(cells: Sequence[Cell], out: Path) -> dict[str, SpoiltSummary]:
             folders.setdefault(cell.condition.noise, {})[folder] = None
     found = {noise: read_spoilt(places) for noise, places in folders.items()}
     return {noise: summary for noise, summary in found.items() if summary}
+
+
+def _lengths(
+    done: Done, runs: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, Condition], TrainingLength]:
+    """Average what trainings of each kind and condition took."""
+    found: dict[tuple[str, Condition], list[tuple[float, float]]] = {}
+    for (cell, _), run in zip(done, runs, strict=True):
+        arm = found.setdefault((cell.softener, cell.condition), [])
+        arm.append((run["steps"], run["seconds"] / 60))
+    means = {arm: np.mean(lengths, axis=0).tolist() for arm, lengths in found.items()}
+    return {arm: TrainingLength(steps=s, minutes=m) for arm, (s, m) in means.items()}
 
 
 def _temperatures(
