@@ -83,7 +83,7 @@ def test_labels_are_spoilt_in_training_and_nowhere_else(
         *LENGTH, *quick_flat,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert "shift:4mm harms superpixel beside none" in outcome.out
+    assert "superpixel loses by shift:4mm, beside none: " in outcome.out
     written = read(out)
     assert written["noise"] == ["none", "shift:4mm", "erode:2mm"]
     assert {run["noise"] for run in written["runs"]} == {"none", "shift:4mm", "erode:2mm"}

@@ -60,8 +60,9 @@ def page_of(summary, **more):
 def test_better_is_said_only_where_the_interval_excludes_0():
     summary = experiment({("none", ALL): 0, ("soft", ALL): 0.1, ("same", ALL): 0})
     better, same = verdict_sentences(summary)
-    assert better.startswith("Trained on all cases, soft against none: Dice better (+0.1000, ")
-    assert "better" not in same
+    assert better.startswith("Trained on all cases, soft against none: Dice (+0.1000, ")
+    assert ") better; " in better
+    assert same == "Trained on all cases, same against none: nothing distinguishable."
     assert headline(summary) == (
         "Against none: soft: better in Dice; same: nothing distinguishable."
     )
@@ -90,11 +91,11 @@ def test_a_kind_that_suffers_less_from_spoilt_labels_is_named():
     summary = experiment(lifts, conditions=(ALL, SPOILT))
     (sentence,) = degradation_sentences(summary)
     assert sentence.startswith(
-        "Trained on all cases, erode:1mm harms soft beside none: Dice less (+0.2000, "
+        "Trained on all cases, soft loses by erode:1mm, beside none: less than none in Dice"
+        " (+0.2000, "
     )
     assert (
-        "labels spoilt by erode:1mm, soft against none: Dice better"
-        in (verdict_sentences(summary)[1])
+        "labels spoilt by erode:1mm, soft against none: Dice (" in (verdict_sentences(summary)[1])
     )
     spoilt = SpoiltSummary(
         n_labels=8, dice={"core": 0.75, HOSTILE: float("nan")}, n_vanished={"core": 1, HOSTILE: 0}

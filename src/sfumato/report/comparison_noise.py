@@ -17,7 +17,7 @@ from sfumato.report.comparison_words import (
     panel_name,
     told_metrics,
 )
-from sfumato.report.metric_words import counted, metric_number, metric_words
+from sfumato.report.metric_words import counted, metric_number
 from sfumato.report.page import Cell, Picture, Row, Section, Table
 
 PANELS = ("dice", "assd_mm", "ece_boundary", "brier_boundary")
@@ -118,7 +118,7 @@ def _degradation_table(summary: ExperimentSummary) -> Table:
                 head = f"{softener}, {condition_words(condition)}"
                 rows.append([head, *(_degradation_cell(entry, summary) for entry in found)])
     return Table(
-        columns=["labels", *(metric_words(metric).name for metric in told)],
+        columns=["labels", *map(panel_name, told)],
         rows=rows,
         caption="Models trained on spoilt labels less those trained on labels as drawn, with 95 %"
         f" intervals; beneath, whether that is more or less than with {summary.baseline}, where it"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -171,18 +172,18 @@ def _average_sections(
     told = told_metrics(summary)
     rows = _average_rows(summary, [MEAN], told)
     arms = [(s, c) for c in summary.conditions for s in summary.softeners]
-    cost = {_arm_words(s, c): _length_cells(lengths.get((s, c))) for s, c in arms}
+    cost = {_arm_words(s, c): _length_cell(lengths.get((s, c))) for s, c in arms}
     table = Table(
-        columns=["labels", *(metric_words(metric).name for metric in told), "steps", "minutes"],
-        rows=[[*row, *cost[str(row[0])]] for row in rows],
+        columns=["labels", *map(panel_name, told), "minutes"],
+        rows=[[*row, cost[str(row[0])]] for row in rows],
         caption="Averages over cases, each averaged over its seeds; beneath them the standard"
-        " deviation over seeds. Steps and minutes are means over trainings.",
+        " deviation over seeds. HD95 and ASSD are in mm; minutes and steps of training are means.",
     )
     sections = [Section(title="Averages", table=table)]
     classes = [name for name in summary.class_names if name != MEAN]
     if classes:
         table = Table(
-            columns=["labels", *(metric_words(metric).name for metric in CLASS_METRICS)],
+            columns=["labels", *map(panel_name, CLASS_METRICS)],
             rows=_average_rows(summary, classes, CLASS_METRICS),
             summary="Averages of every class",
         )
@@ -208,13 +209,11 @@ def _arm_words(softener: str, condition: Condition) -> str:
     return f"{softener}, {condition_words(condition)}"
 
 
-def _length_cells(length: TrainingLength | None) -> list[Cell]:
+def _length_cell(length: TrainingLength | None) -> Cell:
     if length is None:
-        return [Cell(text="", is_number=True)] * 2
-    return [
-        Cell(text=f"{length.steps:.0f}", is_number=True),
-        Cell(text=f"{length.minutes:.1f}", is_number=True),
-    ]
+        return Cell(text="", is_number=True)
+    detail = counted(round(length.steps), "step")
+    return Cell(text=f"{length.minutes:.1f}", detail=detail, is_number=True)
 
 
 def _average_cell(average: Average | None) -> Cell:
@@ -238,27 +237,39 @@ def _temperature_sections(
 ) -> list[Section]:
     """What one temperature for each model does; nothing where none was fitted."""
     rows: list[Row] = []
-    for (softener, condition), fitted in temperatures.items():
-        middle = f"{np.mean(fitted):.2f}"
-        spread = f"{min(fitted):.2f} to {max(fitted):.2f}" if len(fitted) > 1 else ""
+    for condition, softener in product(summary.conditions, summary.softeners):
+        if not (fitted := temperatures.get((softener, condition))):
+            continue
+        middle, ends = f"{np.mean(fitted):.2f}", f"{min(fitted):.2f} to {max(fitted):.2f}"
         row: list[Cell | str] = [
             _arm_words(softener, condition),
-            Cell(text=middle, detail=spread, is_number=True),
+            Cell(text=middle, detail=ends if len(fitted) > 1 else "", is_number=True),
         ]
-        for metric in CALIBRATION_METRICS:
-            for name in (metric + UNSCALED, metric):
-                row.append(_average_cell(summary.average(softener, condition, MEAN, name)))
+        row += [_scaled_cell(summary, softener, condition, m) for m in CALIBRATION_METRICS]
         rows.append(row)
     if not rows:
         return []
-    names = [metric_words(metric).name for metric in CALIBRATION_METRICS]
-    columns = [f"{name}{when}" for name in names for when in (", before", ", after")]
     text = (
         "Every model has a temperature, fitted on training cases that were held back for it. It"
         " changes no segmentation. Everything else on this page is after scaling."
     )
-    table = Table(columns=["labels", "temperature", *columns], rows=rows)
+    table = Table(
+        columns=["labels", "temperature", *map(panel_name, CALIBRATION_METRICS)],
+        rows=rows,
+        caption="Averages before → after scaling.",
+    )
     return [Section(title="Temperature scaling", text=text, table=table)]
+
+
+def _scaled_cell(
+    summary: ExperimentSummary, softener: str, condition: Condition, metric: str
+) -> Cell:
+    before, after = (
+        metric_number(metric, math.nan if found is None else found.mean)
+        for name in (metric + UNSCALED, metric)
+        for found in [summary.average(softener, condition, MEAN, name)]
+    )
+    return Cell(text=f"{before} → {after}", is_number=True)
 
 
 def _rater_sections(summary: ExperimentSummary) -> list[Section]:

@@ -188,7 +188,13 @@ def _sentence(summary: ExperimentSummary, softener: str, condition: Condition) -
         return ""
     noise = "" if condition.noise == NO_NOISE else f" with labels spoilt by {condition.noise}"
     start = f"Trained on {cases_words(condition.train_cases)}{noise}, {softener} against"
-    return f"{start} {summary.baseline}: {_verdicts(found, ('better', 'worse'))}."
+    clear = [
+        f"{numbers} {verdict}"
+        for verdict in ("better", "worse")
+        for numbers in _with_numbers(found, verdict)
+    ]
+    parts = [*clear, *_unclear(found, has_clear=bool(clear))]
+    return f"{start} {summary.baseline}: {'; '.join(parts)}."
 
 
 def _degradation_sentence(summary: ExperimentSummary, softener: str, condition: Condition) -> str:
@@ -199,28 +205,42 @@ def _degradation_sentence(summary: ExperimentSummary, softener: str, condition: 
             found[metric] = entry.beside_baseline
     if not found:
         return ""
-    start = f"Trained on {cases_words(condition.train_cases)}, {condition.noise} harms {softener}"
-    return f"{start} beside {summary.baseline}: {_verdicts(found, ('less', 'more'))}."
+    parts = [
+        f"{word} than {summary.baseline} in {_many(names)}"
+        for verdict, word in (("better", "less"), ("worse", "more"))
+        if (names := _with_numbers(found, verdict))
+    ]
+    start = f"Trained on {cases_words(condition.train_cases)}, {softener} loses by"
+    parts += _unclear(found, has_clear=bool(parts))
+    return f"{start} {condition.noise}, beside {summary.baseline}: {'; '.join(parts)}."
 
 
-def _verdicts(found: Mapping[str, PairedComparison], words: tuple[str, str]) -> str:
-    """Say which differences are good, bad, unclear or unknown."""
-    parts = []
-    for verdict, word in zip(("better", "worse"), words, strict=True):
-        for metric, comparison in found.items():
-            if comparison.verdict == verdict:
-                numbers = f"{difference_number(metric, comparison.difference)}, "
-                interval = interval_words(metric, comparison)
-                parts.append(f"{short_name(metric)} {word} ({numbers}{interval})")
+def _with_numbers(found: Mapping[str, PairedComparison], verdict: str) -> list[str]:
+    """Name the metrics of a verdict, each with its difference and interval."""
+    return [
+        f"{short_name(metric)} ({difference_number(metric, comparison.difference)},"
+        f" {interval_words(metric, comparison)})"
+        for metric, comparison in found.items()
+        if comparison.verdict == verdict
+    ]
+
+
+def _unclear(found: Mapping[str, PairedComparison], *, has_clear: bool) -> list[str]:
+    """Say of which metrics nothing can be told."""
     names = {
         verdict: [short_name(m) for m, c in found.items() if c.verdict == verdict]
         for verdict in ("not distinguishable", "unknown")
     }
-    if unclear := names["not distinguishable"]:
-        parts.append(f"{_many(unclear)} not distinguishable")
-    if unknown := names["unknown"]:
+    unclear, unknown = names["not distinguishable"], names["unknown"]
+    parts = []
+    if unclear:
+        is_all = not has_clear and not unknown
+        parts.append(
+            "nothing distinguishable" if is_all else f"{_many(unclear)} not distinguishable"
+        )
+    if unknown:
         parts.append(f"nothing can be said of {_many(unknown)} without a second seed")
-    return "; ".join(parts)
+    return parts
 
 
 def _many(names: list[str]) -> str:
