@@ -45,6 +45,8 @@ def test_every_kind_is_compared_with_hard_labels(compared: tuple[str, Path]) -> 
     for comparison in written["comparisons"]:
         holds_0 = comparison["low"] is None or comparison["low"] <= 0 <= comparison["high"]
         assert holds_0 == (comparison["verdict"] in ("not distinguishable", "unknown"))
+    # Eight trainings on two sets of cases: six need not read them for the plan.
+    assert len([*out.glob("fingerprints/*.json")]) == 2
     page = (out / "report.html").read_text("utf-8")
     assert "What came out" in page
     assert "With more training cases" in page

@@ -14,7 +14,7 @@ from sfumato.errors import CaseError, SfumatoError
 from sfumato.evaluation.summary import summarise, write_metrics
 from sfumato.inference.predictor import Predictor
 from sfumato.model.trained import TrainedModel
-from sfumato.storage import remove_leftovers
+from sfumato.storage import remove_leftovers, write_text
 from sfumato.training.checkpoint import previous_checkpoint
 from sfumato.training.loop import compute_dtype
 from sfumato.workflow.devices import choose_device
@@ -23,7 +23,7 @@ from sfumato.workflow.experiment import Cell
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.held_out import segment_with
 from sfumato.workflow.ray_cluster import work_on_ray
-from sfumato.workflow.run import Run, RunRequest, split_cases, start_run
+from sfumato.workflow.run import Run, RunRequest, read_fingerprint, split_cases, start_run
 from sfumato.workflow.spoiling import spoil_labels
 from sfumato.workflow.training import CHECKPOINT, run_training
 from sfumato.workflow.workers import Lost, n_cores, work_in_processes
@@ -121,8 +121,16 @@ def train_cell(job: ComparisonJob, cell: Cell) -> Failure | None:
     torch.set_num_threads(job.n_threads)
     folder = cell.folder(job.out)
     try:
-        request = RunRequest(fold=cell.fold, device=job.device, is_resumed=True)
-        run = start_run(_training_data(job, cell), folder, cell.config, request)
+        data, known = _training_data(job, cell), cell.fingerprint_path(job.out)
+        request = RunRequest(
+            fold=cell.fold,
+            device=job.device,
+            fingerprint=read_fingerprint(known) if known.is_file() else None,
+            is_resumed=True,
+        )
+        run = start_run(data, folder, cell.config, request)
+        if request.fingerprint is None:
+            write_text(known, run.fingerprint.model_dump_json(indent=2))
         for _ in run_training(run):
             pass
         _score(run, job, cell)

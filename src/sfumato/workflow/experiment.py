@@ -24,6 +24,7 @@ FORMAT_VERSION = 2
 """Part of the key of a run: raise it whenever what a run writes changes."""
 RUNS = "runs"
 SPOILT = "spoilt"
+FINGERPRINTS = "fingerprints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,21 @@ class Cell:
     def folder(self, out: Path) -> Path:
         """Return where the run is kept."""
         return out / RUNS / self.folder_name
+
+    def fingerprint_path(self, out: Path) -> Path:
+        """Return where trainings on the same cases note what these are like.
+
+        It saves all but the first of them from reading all cases for it.
+        """
+        spoilt = self.spoilt_folder(out)
+        content = (
+            self.data_key,
+            self.fold,
+            self.condition.train_cases,
+            self.config.calibration.cases,
+            spoilt and spoilt.name,
+        )
+        return out / FINGERPRINTS / f"{_hash(*content)}.json"
 
     def spoilt_folder(self, out: Path) -> Path | None:
         """Return where spoilt labels are kept, for all trainings that learn from the same ones.

@@ -44,6 +44,8 @@ class RunRequest:
         device: "auto", "cpu", "cuda" or "mps".
         from_model: Folder of a trained model, or of its run, to start from; None starts from
             random weights.
+        fingerprint: What the training cases are like, where that has been measured before; then
+            the other cases have been checked, too. None measures and checks.
         is_resumed: Whether to go on with the run that stands in the folder.
         is_overwritten: Whether a folder that exists may be emptied.
         n_processes: How many processes train together.
@@ -52,6 +54,7 @@ class RunRequest:
     fold: str = "0/5"
     device: str = "auto"
     from_model: Path | None = None
+    fingerprint: Fingerprint | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
     n_processes: int = 1
@@ -121,14 +124,15 @@ def start_run(
     is_kept = is_begun or (request.is_resumed and (out / MARK).exists())
     if is_begun:
         _check_resumed(out, wishes, split, start)
-        fingerprint = _read_fingerprint(out / "fingerprint.json")
+        fingerprint = read_fingerprint(out / "fingerprint.json")
     else:
         if not is_kept:
             check_output(out, overwrite=request.is_overwritten, inputs=inputs)
         if start is not None:
             start.check_data(dataset.classes, dataset.load(split.train_ids[0]))
-        fingerprint = measure(dataset, split.train_ids, track)
-        _check_readable(dataset, _unseen_ids(split, wishes), track)
+        fingerprint = request.fingerprint or measure(dataset, split.train_ids, track)
+        if request.fingerprint is None:
+            _check_readable(dataset, _unseen_ids(split, wishes), track)
     config = planned.model_copy(update=dict(make_plan(fingerprint, planned)))
     _check_processes(config, request.n_processes)
     if not is_kept:
@@ -198,7 +202,12 @@ def _check_readable(dataset: Dataset, case_ids: Sequence[str], track: Track) -> 
         dataset.load(case_id)
 
 
-def _read_fingerprint(path: Path) -> Fingerprint:
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Read what a run found its training cases to be like.
+
+    Raises:
+        ConfigError: If the file is missing or damaged.
+    """
     try:
         return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
