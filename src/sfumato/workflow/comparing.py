@@ -26,7 +26,7 @@ from sfumato.workflow.ray_cluster import work_on_ray
 from sfumato.workflow.run import Run, RunRequest, read_fingerprint, split_cases, start_run
 from sfumato.workflow.spoiling import spoil_labels
 from sfumato.workflow.training import CHECKPOINT, run_training
-from sfumato.workflow.workers import Lost, n_cores, work_in_processes
+from sfumato.workflow.workers import Lost, work_in_processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,8 @@ def _work(
     # Workers get the classes found already, rather than reading all labels each.
     _ = dataset.classes
     device, address = workplace.device, workplace.ray
-    n_threads = 1 if address else max(1, n_cores() // workplace.n_workers)
+    # As many as a training by itself would take, which OMP_NUM_THREADS may limit.
+    n_threads = 1 if address else max(1, torch.get_num_threads() // workplace.n_workers)
     job = ComparisonJob(
         dataset=dataset.absolute(), out=out.absolute(), device=device, n_threads=n_threads
     )
