@@ -168,6 +168,7 @@ def _describe_model(folder: Path) -> Facts:
             "spacing_mm": content["preprocessing"]["spacing_mm"],
             "window": content["window"],
             "features": content["network"]["features"],
+            "temperature": content.get("temperature", 1.0),
             **content["about"],
         }
     except (ValueError, KeyError, TypeError) as error:
