@@ -168,9 +168,9 @@ def test_a_description_with_a_wrong_value_is_told(folder: Path, name: str, value
 
 
 def test_a_model_of_a_newer_sfumato_is_told_before_anything_else(folder: Path) -> None:
-    edit(folder, format_version=2, something_new=1)
+    edit(folder, format_version=3, something_new=1)
     assert complaint(folder) == (
-        f"{folder / DESCRIPTION}: the model has format 2, but this sfumato reads up to 1;"
+        f"{folder / DESCRIPTION}: the model has format 3, but this sfumato reads up to 2;"
         " update sfumato"
     )
 
