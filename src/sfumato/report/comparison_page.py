@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from sfumato.evaluation.experiment import CLASS_METRICS, Average, Contrast, ExperimentSummary
-from sfumato.evaluation.rater_scores import ONE_RATER
+from sfumato.evaluation.rater_scores import ONE_RATER, RATERS_METRICS
 from sfumato.evaluation.runs import Condition
 from sfumato.evaluation.scores import CALIBRATION_METRICS, UNSCALED
 from sfumato.evaluation.spoilt import SpoiltSummary
@@ -169,7 +169,7 @@ def _average_sections(
     summary: ExperimentSummary, lengths: Mapping[tuple[str, Condition], TrainingLength]
 ) -> list[Section]:
     """Averages of the mean over classes, with what training took; then class by class."""
-    told = told_metrics(summary)
+    told = [metric for metric in told_metrics(summary) if metric not in RATERS_METRICS]
     rows = _average_rows(summary, [MEAN], told)
     arms = [(s, c) for c in summary.conditions for s in summary.softeners]
     cost = {_arm_words(s, c): _length_cell(lengths.get((s, c))) for s, c in arms}
@@ -273,17 +273,31 @@ def _scaled_cell(
 
 
 def _rater_sections(summary: ExperimentSummary) -> list[Section]:
-    """Averages against each rater; nothing where one person drew."""
-    single = [a.metric for a in summary.averages if ONE_RATER.fullmatch(a.metric)]
-    if not single:
+    """Averages against all raters and against each; nothing where one person drew."""
+    measured = list(dict.fromkeys(average.metric for average in summary.averages))
+    together = [metric for metric in RATERS_METRICS if metric in measured]
+    if not together:
         return []
-    metrics = list(dict.fromkeys(single))
-    table = Table(
-        columns=["labels", *(metric_words(metric).name for metric in metrics)],
-        rows=_average_rows(summary, [MEAN], metrics),
-        summary="Scores against every rater",
-    )
-    return [Section(title="Rater by rater", table=table)]
+    single = [metric for metric in measured if ONE_RATER.fullmatch(metric)]
+    text = "Several people drew these cases; everything else on this page is against the first."
+    return [
+        Section(
+            title="Against several people",
+            text=text,
+            table=Table(
+                columns=["labels", *map(panel_name, together)],
+                rows=_average_rows(summary, [MEAN], together),
+            ),
+        ),
+        Section(
+            title="Rater by rater",
+            table=Table(
+                columns=["labels", *(metric_words(metric).name for metric in single)],
+                rows=_average_rows(summary, [MEAN], single),
+                summary="Scores against every rater",
+            ),
+        ),
+    ]
 
 
 def _contrast_section(summary: ExperimentSummary) -> Section:
