@@ -23,7 +23,8 @@ from sfumato.evaluation.summary import nan_to_null
 from sfumato.metrics.calibration import ReliabilityCurve, merge
 from sfumato.model.trained import read_temperature
 from sfumato.report.comparison_curves import LearningCurve
-from sfumato.report.comparison_page import ExperimentPictures, TrainingLength, comparison_page
+from sfumato.report.comparison_page import ExperimentPictures, comparison_page
+from sfumato.report.comparison_tables import TrainingLength
 from sfumato.report.comparison_words import (
     condition_words,
     degradation_sentences,
