@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-N_KILLS = 3
+N_KILLS = 2
 
 
 def results_of(out: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def test_killed_at_random_moments_it_finds_the_same(
     command = ("compare", flat_data, "--out", tmp_path / "killed", "--resume", *settings)
     for _ in range(N_KILLS):
         process = start_sfumato(*command)
-        time.sleep(rng.uniform(0.2, 1.0) * seconds)
+        time.sleep(rng.uniform(0.3, 0.8) * seconds)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     ended = sfumato(*command)
