@@ -63,8 +63,8 @@ def describe(model: TrainedModel) -> dict[str, Any]:
     return {
         "input": "float32, (batch, channel, *space); space runs to the patient's right, anterior"
         " and superior in volumes, and is (row, column) in flat images",
-        "output": "logits, (batch, class, *space); softmax over the classes gives probabilities, which"
-        " to the power of 1 / temperature, divided by their sum, are the model's",
+        "output": "logits, (batch, class, *space); softmax over the classes gives probabilities;"
+        " to the power of 1 / temperature and divided by their sum, they are the model's",
         "steps": "normalise each channel as told, resample to spacing_mm over the same field of"
         " view by cubic splines, slide windows over it",
         "preprocessing": model.preprocessing.model_dump(mode="json"),
