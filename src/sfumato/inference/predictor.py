@@ -77,16 +77,20 @@ class Predictor:
             probability[:, *slab.place] = slab.probability
         return ProbabilityMap(probability=probability, geometry=geometry)
 
-    def predict_slabs(self, image: Image, geometry: Geometry) -> Iterator[ProbabilitySlab]:
+    def predict_slabs(
+        self, image: Image, geometry: Geometry, axis: int | None = None
+    ) -> Iterator[ProbabilitySlab]:
         """Predict the class probabilities of an image, part by part.
 
-        Windows along the image's longest axis are predicted in order, and slices are given
+        Windows along one of the image's axes are predicted in order, and slices are given
         once no later window meets them, so beside the image itself only the probabilities of
         one layer of windows are in memory, however long the image.
 
         Args:
             image: Intensities as they stand in the file.
             geometry: The image's own grid.
+            axis: Spatial axis of the image along which parts follow each other; None takes
+                `slab_axis`, which needs the least memory.
 
         Yields:
             Parts that together make up the image, each element once.
@@ -103,7 +107,12 @@ class Predictor:
         scalings = measure_scalings(image, preprocessing.channels)
         shape = grid.target.shape
         window = fitted_window(shape, self.model.window, self._divisors())
-        windows = Windows(shape=shape, size=window, overlap=self.settings.overlap)
+        windows = Windows(
+            shape=shape,
+            size=window,
+            overlap=self.settings.overlap,
+            chosen_axis=None if axis is None else grid.axes.index(axis),
+        )
 
         def read(part: slice) -> Image:
             # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
@@ -120,6 +129,12 @@ class Predictor:
         slabs = predict_slabs(predict, read, windows)
         for place, probability in grid.slabs_to_source(slabs, windows.axis):
             yield ProbabilitySlab(place=place, probability=probability)
+
+    def slab_axis(self, geometry: Geometry) -> int:
+        """Return the spatial axis of an image that is longest on the model's grid."""
+        assert self.model.preprocessing.spacing_mm is not None
+        grid = model_grid(geometry, self.model.preprocessing.spacing_mm)
+        return grid.axes[int(np.argmax(grid.target.shape))]
 
     def _divisors(self) -> tuple[int, ...]:
         strides = self.model.network_settings.strides
