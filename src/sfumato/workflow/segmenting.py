@@ -126,11 +126,7 @@ def segment_cases(
         "model": first.model.about,
         "inference": first.settings.model_dump(mode="json"),
         "engine": first.engine,
-        **(
-            {"with": [{"model": p.model.about, "engine": p.engine} for p in others]}
-            if others
-            else {}
-        ),
+        "with": [{"model": p.model.about, "engine": p.engine} for p in others],
         "seconds": seconds,
         "failures": {failure.case_id: failure.reason for failure in failures.values()},
     }
