@@ -180,3 +180,40 @@ def test_segmenting_twice_gives_the_same_files(
     sfumato("segment", flat_run, flat_data, "--out", tmp_path / "out", "--device=cpu")
     for name in names_in(flat_segmentations, "*.png"):
         assert (tmp_path / "out" / name).read_bytes() == (flat_segmentations / name).read_bytes()
+
+
+def test_several_models_give_the_mean_of_their_probabilities(
+    sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
+) -> None:
+    best, picture = flat_run / "best_model", flat_data / "images" / "case_00.png"
+    options = ("--probabilities", "--device=cpu")
+    assert sfumato("segment", best, picture, "--out", tmp_path / "best", *options).code == 0
+    outcome = sfumato(
+        "segment", flat_run, picture, "--with", best, "--with", flat_run,
+        "--out", tmp_path / "both", *options,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+
+    def probability(folder: Path) -> np.ndarray:
+        return nibabel.load(folder / "probabilities" / "case_00.nii.gz").get_fdata()
+
+    expected = (2 * probability(flat_segmentations) + probability(tmp_path / "best")) / 3
+    np.testing.assert_allclose(probability(tmp_path / "both"), expected, atol=1.01 / 255)
+    report = json.loads((tmp_path / "both" / "run.json").read_text("utf-8"))
+    assert len(report["with"]) == 2
+    alone = json.loads((flat_segmentations / "run.json").read_text("utf-8"))
+    assert alone["with"] == []
+
+
+def test_models_of_another_kind_are_refused_before_anything_is_written(
+    sfumato: Callable, flat_run: Path, volume_run: Path, flat_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    outcome = sfumato("segment", flat_run, flat_data / "images", "--with", volume_run, "--out", out)
+    assert outcome.code == 2
+    assert outcome.err.strip().startswith(
+        f"error: {volume_run}: its probabilities cannot be averaged with others, since its classes"
+        f" are shell [outer], core, but those of {flat_run} foreground; it takes images with 2"
+        f" channels, but those of {flat_run} have 1; it takes 3-D images"
+    )
+    assert not out.exists()

@@ -217,3 +217,29 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_only_from_the_same_mo
     assert resumed.code == 0, resumed.err
     weights = Path("model", "weights.safetensors")
     assert (out / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def test_deep_supervision_starts_from_any_model_and_leaves_nothing_in_its_own(
+    sfumato: Callable, few_cases: Path, tmp_path: Path
+) -> None:
+    shape = ("--set=patches.shape=[16,16]", "--set=network.features=[4,8,8,8]",
+             "--set=network.strides=[[1,1],[2,2],[2,2],[2,2]]")  # fmt: skip
+    deep = "--set=loss.deep_supervision=true"
+    for name, settings in {
+        "plain": shape,
+        "deep": (*shape, deep),
+        "further": (deep, f"--from={tmp_path / 'plain'}"),
+    }.items():
+        outcome = sfumato("train", few_cases, "--out", tmp_path / name, *settings,
+                          *ONE_STEP_OF_NEXT_TO_NOTHING)  # fmt: skip
+        assert outcome.code == 0, outcome.err
+    first = tensors(tmp_path / "plain" / "model")
+    for name in ("deep", "further"):
+        weights = tensors(tmp_path / name / "model")
+        assert weights.keys() == first.keys()
+        for key, values in first.items():
+            np.testing.assert_allclose(weights[key], values, atol=1e-6)
+        description = toml(tmp_path / name / "model" / "model.toml")
+        expected = toml(tmp_path / "plain" / "model" / "model.toml")
+        del description["about"], expected["about"]
+        assert description == expected

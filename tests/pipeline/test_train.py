@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from sklearn.model_selection import KFold
+from tests.pipeline.conftest import SMALL_FLAT, save_picture
 
 METRICS = {"dice", "hd95_mm", "assd_mm", "nsd_1mm", "precision", "recall", "volume_error"}
 CALIBRATION = {"ece", "brier", "ece_boundary", "brier_boundary"}
@@ -190,19 +191,45 @@ def test_the_plan_and_the_result_are_printed_with_class_names_as_they_are(
     assert outcome.code == 0
     assert outcome.err == ""
     lines = outcome.out.splitlines()
-    plan = dict(line.split(maxsplit=1) for line in lines[lines.index("Plan") + 1 :][:9])
+    plan = dict(line.split(maxsplit=1) for line in lines[lines.index("Plan") + 1 :][:10])
     assert plan["cases"].strip() == "8 to train on, 2 held out"
     assert "shell [outer]" in plan["classes"]
     assert " ".join(plan["soft"].split()) == (
         "labels superpixel, jaccard_metric with weight 1, growing over the first 50% of the"
         " training, beside the hard loss dice"
     )
+    assert plan["mirroring"].strip() == "left–right"
     assert "2 steps, seed 0, on cpu" in plan["training"]
     validations = [line for line in lines if " step 2 " in line]
     assert len(validations) == 1
     assert "shell [outer]" in validations[0]
     assert any(line.startswith("shell [outer]") for line in lines)
     assert lines[-1].endswith("report.html")
+
+
+def test_the_plan_says_why_left_and_right_are_not_mirrored(
+    sfumato: Callable, tmp_path: Path
+) -> None:
+    data = tmp_path / "kidneys"
+    for i in range(4):
+        image = np.full((40, 52), 60, np.uint8)
+        image[10 + i : 22 + i, 6 + i : 18 + i] = image[12:24, 34:46] = 180
+        label = np.zeros_like(image)
+        label[10 + i : 22 + i, 6 + i : 18 + i], label[12:24, 34:46] = 1, 2
+        save_picture(data / "images" / f"case_{i}.png", image)
+        save_picture(data / "labels" / f"case_{i}.png", label)
+    names = {"background": 0, "left [kidney]": 1, "right [kidney]": 2}
+    (data / "dataset.json").write_text(json.dumps({"labels": names}), "utf-8")
+    outcome = sfumato("train", data, "--out", tmp_path / "run", "--fold=none", "--steps=1",
+                      "--set=loss.deep_supervision=true", *SMALL_FLAT)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    words = " ".join(outcome.out.split())
+    assert (
+        "mirroring up–down; not left–right, where left [kidney] and right [kidney] change places"
+        " network U-Net with 4-8-8 features, deep supervision" in words
+    )
+    model = tomllib.loads((tmp_path / "run" / "model" / "model.toml").read_text("utf-8"))
+    assert model["mirror_axes"] == [0]
 
 
 def test_a_time_budget_ends_in_about_that_time(

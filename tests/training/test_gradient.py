@@ -4,15 +4,29 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.model.losses import SOFT_LOSSES, LossSettings, LossTerms, hard_and_soft_loss
+from sfumato.model.deep_supervision import DeepSupervision
+from sfumato.model.losses import (
+    SOFT_LOSSES,
+    LossSettings,
+    LossTerms,
+    deep_hard_and_soft_loss,
+    hard_and_soft_loss,
+)
 from sfumato.model.network import NetworkSettings, build_network
-from sfumato.model.tensors import HardTarget, Logits, SoftTarget
+from sfumato.model.tensors import HardTarget, OnItsGrid, SoftTarget
 from sfumato.training.distributed import ALONE
 from sfumato.training.gradient import BatchLoss, Learner
 from sfumato.training.patches import Batch
 
 NETWORK = NetworkSettings(
     features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3), (3, 3), (3, 3))
+)
+
+
+DEEPER = NetworkSettings(
+    features=(4, 8, 8, 8, 8),
+    strides=((1, 1), (2, 2), (2, 2), (2, 1), (1, 2)),
+    kernels=((3, 3),) * 5,
 )
 
 
@@ -38,8 +52,8 @@ def batch() -> Batch:
 
 
 def loss_by(settings: LossSettings) -> BatchLoss:
-    def batch_loss(logits: Logits, hard: HardTarget, soft: SoftTarget) -> LossTerms:
-        return hard_and_soft_loss(logits, hard, soft, settings)
+    def batch_loss(logits: list[OnItsGrid], hard: HardTarget, soft: SoftTarget) -> LossTerms:
+        return deep_hard_and_soft_loss(logits, hard, soft, DEEPER.strides, settings)
 
     return batch_loss
 
@@ -66,6 +80,24 @@ def test_pieces_give_the_gradient_of_the_whole_batch(
     torch.autograd.backward(terms.total)
     expected = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     found, total = gradient(network, batch, loss_by(settings), n_pieces)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert total == pytest.approx(terms.total.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("n_pieces", [1, 2, 5])
+def test_pieces_give_the_gradient_of_the_whole_batch_on_every_level(
+    batch: Batch, n_pieces: int
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        supervision = DeepSupervision(build_network(DEEPER, 1, 3), DEEPER, 3)
+    terms = deep_hard_and_soft_loss(
+        supervision(batch.images), batch.hard_target, batch.soft_target, DEEPER.strides,
+        LossSettings(),
+    )  # fmt: skip
+    torch.autograd.backward(terms.total)
+    expected = torch.cat([p.grad.flatten() for p in supervision.parameters() if p.grad is not None])
+    found, total = gradient(supervision, batch, loss_by(LossSettings()), n_pieces)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert total == pytest.approx(terms.total.item(), rel=1e-6)
 

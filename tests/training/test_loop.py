@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sfumato.errors import InputError, TrainingError
+from sfumato.model.deep_supervision import DeepSupervision
 from sfumato.model.losses import LossSettings
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
@@ -19,6 +20,9 @@ from sfumato.training.patches import Batch
 
 NETWORK = NetworkSettings(
     features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3), (3, 3), (3, 3))
+)
+DEEPER = NetworkSettings(
+    features=(4, 8, 8, 8), strides=((1, 1), (2, 2), (2, 2), (1, 1)), kernels=((3, 3),) * 4
 )
 LOSS = LossSettings()
 
@@ -282,3 +286,38 @@ def test_precision_is_what_is_asked_for_or_what_the_device_is_made_for() -> None
     assert compute_dtype("bfloat16", cpu) == torch.bfloat16
     assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     assert compute_dtype("auto", torch.device("meta")) == torch.float32
+
+
+def deep_state(seed: int = 0) -> TrainingState:
+    """Return a new training that answers for half the resolution too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(DEEPER, 1, 2)
+        supervision = DeepSupervision(network, DEEPER, 2)
+    return TrainingState(
+        network=network,
+        average=copy.deepcopy(network).eval().requires_grad_(False),
+        optimizer=torch.optim.AdamW(supervision.parameters(), lr=1e-3),
+        supervision=supervision,
+    )
+
+
+def test_with_deep_supervision_the_toy_problem_is_learnt() -> None:
+    history = run(deep_state(), steps=60)
+    assert np.mean(losses(history)[-5:]) < 0.6 * losses(history)[0]
+
+
+def test_with_deep_supervision_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole, interrupted, resumed = deep_state(), deep_state(), deep_state(seed=1)
+    run(whole, steps=6)
+    run(interrupted, n_steps=3, steps=6)
+    save_checkpoint(interrupted, tmp_path / "checkpoint.sfumato")
+    load_checkpoint(resumed, tmp_path / "checkpoint.sfumato")
+    run(resumed, steps=6)
+    assert whole.supervision is not None
+    assert resumed.supervision is not None
+    expected = whole.supervision.state_dict()
+    for name, weight in resumed.supervision.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    for weight, other in zip(resumed.average.parameters(), whole.average.parameters(), strict=True):
+        assert torch.equal(weight, other)

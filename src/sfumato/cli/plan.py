@@ -7,7 +7,12 @@ from sfumato.image.preprocessing import ChannelSettings
 from sfumato.labels.softeners import SofteningSettings
 from sfumato.model.losses import LossSettings
 from sfumato.training.loop import TrainingSettings
+from sfumato.training.mirror_pairs import MirrorPair
+from sfumato.training.plan import usual_mirror_axes
 from sfumato.workflow.run import Run
+
+_FLAT_AXES = ("up–down", "left–right")
+_VOLUME_AXES = ("left–right", "back–front", "feet–head")
 
 
 def plan_facts(run: Run) -> dict[str, str]:
@@ -30,10 +35,27 @@ def plan_facts(run: Run) -> dict[str, str]:
         "soft labels": f"{config.softening.method}{_how_often(config.softening)},"
         f" {_soft_loss(config.loss)} beside the hard loss {config.loss.hard}",
         "patch": f"{_times(patches.shape or ())} elements, {patches.batch_size} a step",
+        "mirroring": _mirroring(
+            len(spacing), config.augmentation.mirror_axes or (), fingerprint.mirror_pairs
+        ),
         "network": f"U-Net with {'-'.join(map(str, network.features or ()))} features"
+        f"{', deep supervision' if config.loss.deep_supervision else ''}"
         f"{'' if run.start is None else f', from the model {run.start.place}'}",
         "training": f"{_length(config.training)}, seed {config.training.seed}, on {run.device}",
     }
+
+
+def _mirroring(n_axes: int, mirror_axes: Sequence[int], pairs: Sequence[MirrorPair]) -> str:
+    """Say along which axes patches are mirrored, and why along others that usually are not."""
+    words = _FLAT_AXES if n_axes == 2 else _VOLUME_AXES
+    mirrored = " and ".join(words[axis] for axis in mirror_axes) or "none"
+    reasons = [
+        f"; not {words[axis]}, where {' and '.join(same[0].names)} change places"
+        f"{f' (and {len(same) - 1} more)' if len(same) > 1 else ''}"
+        for axis in usual_mirror_axes(n_axes)
+        if (same := [pair for pair in pairs if pair.axis == axis]) and axis not in mirror_axes
+    ]
+    return mirrored + "".join(reasons)
 
 
 def print_plan(run: Run) -> None:

@@ -16,6 +16,14 @@ def segment(
         typer.Argument(help="Images, folders of images, DICOM folders or data sets."),
     ],
     out: options.Out,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="MODEL",
+            help="One more model, to average probabilities with; may be repeated.",
+        ),
+    ] = None,
     probabilities: Annotated[
         bool,
         typer.Option("--probabilities", help="Write each case's class probabilities too (NIfTI)."),
@@ -38,36 +46,44 @@ def segment(
     ] = "auto",
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Segment images with a trained model.
+    """Segment images with a trained model, or with several together.
 
     A segmentation has its image's name, file type and grid, voxel for voxel, and the label
     values of the data the model was trained on; of a DICOM series it is a DICOM SEG. A bad
     case does not stop the others.
 
-    [dim]sfumato segment run scan.nii.gz more_scans/ --out segmentations --probabilities[/]
+    [dim]sfumato segment run scan.nii.gz more_scans/ --out segmentations --probabilities
+    sfumato segment fold_0 scan.nii.gz --with fold_1 --with fold_2 --out segmentations[/]
     """
     from sfumato.cases.dataset import Dataset
     from sfumato.cli.console import end_with, say, track
+    from sfumato.inference.ensemble import Ensemble
     from sfumato.inference.predictor import InferenceSettings, Predictor
-    from sfumato.model.trained import TrainedModel
     from sfumato.report.metric_words import counted
     from sfumato.storage import claim_folder
     from sfumato.training.loop import compute_dtype
     from sfumato.workflow.devices import choose_device
-    from sfumato.workflow.segmenting import check_file_type, gather_inputs, segment_cases
+    from sfumato.workflow.segmenting import (
+        check_file_type,
+        gather_inputs,
+        load_models,
+        segment_cases,
+    )
 
-    trained, chosen = TrainedModel.load(model), choose_device(device)
+    places = [model, *(others or [])]
+    models, chosen = load_models(places), choose_device(device)
     datasets = [Dataset.open(path) for path in inputs]
-    if trained.n_channels > 1:
-        datasets = [dataset.with_joined_channels(trained.n_channels) for dataset in datasets]
+    if (n_channels := models[0].n_channels) > 1:
+        datasets = [dataset.with_joined_channels(n_channels) for dataset in datasets]
     records = gather_inputs(datasets)
     check_file_type(records, file_type)
     settings = InferenceSettings(is_mirrored=mirror)
-    predictor = Predictor(trained, settings, chosen, compute_dtype("auto", chosen), engine)
+    dtype = compute_dtype("auto", chosen)
+    ensemble = Ensemble([Predictor(m, settings, chosen, dtype, engine) for m in models])
     paths = (path for record in records for path in record.image_paths)
-    claim_folder(out, overwrite=overwrite, inputs=[model, *paths])
+    claim_folder(out, overwrite=overwrite, inputs=[*places, *paths])
     failures = segment_cases(
-        predictor,
+        ensemble,
         records,
         out,
         has_probabilities=probabilities,

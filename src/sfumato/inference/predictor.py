@@ -83,16 +83,20 @@ class Predictor:
             unscaled=values[n_classes:] if is_scaled else None,
         )
 
-    def predict_slabs(self, image: Image, geometry: Geometry) -> Iterator[ProbabilitySlab]:
+    def predict_slabs(
+        self, image: Image, geometry: Geometry, axis: int | None = None
+    ) -> Iterator[ProbabilitySlab]:
         """Predict the class probabilities of an image, part by part.
 
-        Windows along the image's longest axis are predicted in order, and slices are given
+        Windows along one of the image's axes are predicted in order, and slices are given
         once no later window meets them, so beside the image itself only the probabilities of
         one layer of windows are in memory, however long the image.
 
         Args:
             image: Intensities as they stand in the file.
             geometry: The image's own grid.
+            axis: Spatial axis of the image along which parts follow each other; None takes
+                `slab_axis`, which needs the least memory.
 
         Yields:
             Parts that together make up the image, each element once.
@@ -116,7 +120,12 @@ class Predictor:
         scalings = measure_scalings(image, preprocessing.channels)
         shape = grid.target.shape
         window = fitted_window(shape, self.model.window, self._divisors())
-        windows = Windows(shape=shape, size=window, overlap=self.settings.overlap)
+        windows = Windows(
+            shape=shape,
+            size=window,
+            overlap=self.settings.overlap,
+            chosen_axis=None if axis is None else grid.axes.index(axis),
+        )
 
         def read(part: slice) -> Image:
             # Intensities come first: resampling blurs what is exactly 0 around a stripped skull.
@@ -140,6 +149,12 @@ class Predictor:
     def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Slab:
         scaled = scale_probability(slab, self.model.temperature)
         return np.concatenate([scaled, slab]) if with_unscaled else scaled
+
+    def slab_axis(self, geometry: Geometry) -> int:
+        """Return the spatial axis of an image that is longest on the model's grid."""
+        assert self.model.preprocessing.spacing_mm is not None
+        grid = model_grid(geometry, self.model.preprocessing.spacing_mm)
+        return grid.axes[int(np.argmax(grid.target.shape))]
 
     def _divisors(self) -> tuple[int, ...]:
         strides = self.model.network_settings.strides

@@ -96,16 +96,18 @@ class Windows:
         shape: Of the image. Where it is smaller than a window it is padded by its border.
         size: Of a window.
         overlap: Share of a window that its neighbour covers too, at least.
+        chosen_axis: Axis along which windows are predicted in order; None takes the longest.
     """
 
     shape: tuple[int, ...]
     size: tuple[int, ...]
     overlap: float
+    chosen_axis: int | None = None
 
     @property
     def axis(self) -> int:
-        """The image's longest axis, along which windows are predicted in order."""
-        return int(np.argmax(self.shape))
+        """The axis along which windows are predicted in order."""
+        return int(np.argmax(self.shape)) if self.chosen_axis is None else self.chosen_axis
 
     @property
     def padded_shape(self) -> tuple[int, ...]:

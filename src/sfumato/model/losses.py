@@ -8,7 +8,7 @@ Source:
     MICCAI 2020. arXiv:2007.08897
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,8 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
-from sfumato.model.tensors import HardTarget, Logits, Scalar, SoftTarget
+from sfumato.model.deep_supervision import level_weights, targets_of_levels
+from sfumato.model.tensors import HardTarget, Logits, OnItsGrid, Scalar, SoftTarget
 from sfumato.settings import Settings
 
 
@@ -31,12 +32,15 @@ class LossSettings(Settings):
             alone.
         soft_ramp: Share of the training over which α grows evenly from 0 to `soft_weight`;
             0 keeps it constant.
+        deep_supervision: Whether the decoder's coarser levels are trained on coarser labels
+            too.
     """
 
     hard: Literal["dice", "cross_entropy", "dice_and_cross_entropy"] = "dice"
     soft: Literal["divergence", "cross_entropy", "dice_semimetric", "jaccard_metric"] = "divergence"
     soft_weight: float = Field(default=1.0, ge=0)
     soft_ramp: float = Field(default=0.0, ge=0, le=1)
+    deep_supervision: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +65,16 @@ def dice_loss(logits: Logits, hard_target: HardTarget) -> Scalar:
         denominator, sums over the batch).
     """
     probability = logits.softmax(dim=1)
-    one_hot = functional.one_hot(hard_target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    one_hot = _one_hot(hard_target, logits)
     over_elements = [0, *range(2, logits.ndim)]
     intersection = (probability * one_hot).sum(over_elements)
     size = (probability + one_hot).sum(over_elements)
     dice = (2 * intersection + 1) / (size + 1)
     return 1 - dice[1:].mean()
+
+
+def _one_hot(hard_target: HardTarget, logits: Logits) -> SoftTarget:
+    return functional.one_hot(hard_target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
 
 
 def soft_divergence(logits: Logits, soft_target: SoftTarget) -> Scalar:
@@ -165,6 +173,21 @@ def hard_loss(logits: Logits, hard_target: HardTarget, settings: LossSettings) -
             return dice_loss(logits, hard_target) + cross_entropy
 
 
+def _coarse_hard_loss(logits: Logits, target: SoftTarget, settings: LossSettings) -> Scalar:
+    """Measure disagreement with a hard label that a coarser grid has made a probability.
+
+    Each is `hard_loss` where the label is hard there too, and smallest at agreement
+    elsewhere, which product-form Dice is not.
+    """
+    match settings.hard:
+        case "dice":
+            return dice_semimetric_loss(logits, target)
+        case "cross_entropy":
+            return soft_cross_entropy(logits, target)
+        case "dice_and_cross_entropy":
+            return dice_semimetric_loss(logits, target) + soft_cross_entropy(logits, target)
+
+
 def hard_and_soft_loss(
     logits: Logits,
     hard_target: HardTarget,
@@ -183,4 +206,36 @@ def hard_and_soft_loss(
     """
     hard = hard_loss(logits, hard_target, settings)
     soft = SOFT_LOSSES[settings.soft](logits, soft_target)
+    return LossTerms(hard=hard, soft=soft, total=hard + soft_weight_at(fraction, settings) * soft)
+
+
+def deep_hard_and_soft_loss(
+    logits: Sequence[OnItsGrid],
+    hard_target: HardTarget,
+    soft_target: SoftTarget,
+    strides: Sequence[Sequence[int]],
+    settings: LossSettings,
+    fraction: float = 1.0,
+) -> LossTerms:
+    """Add up the hard and soft losses of several levels, each level by its weight.
+
+    Args:
+        logits: What the network gave on each level, full resolution first.
+        hard_target: The annotation.
+        soft_target: The softened annotation.
+        strides: `NetworkSettings.strides`; not looked at where there is one level.
+        settings: What counts, and how much.
+        fraction: Share of the training that is done, 0 to 1; a ramped α goes by it.
+    """
+    finest, *coarser = level_weights(len(logits))
+    terms = hard_and_soft_loss(logits[0], hard_target, soft_target, settings, fraction)
+    if not coarser:
+        return terms
+    hard, soft = finest * terms.hard, finest * terms.soft
+    one_hot = _one_hot(hard_target, logits[0])
+    hard_targets = targets_of_levels(one_hot, strides, len(logits))
+    soft_targets = targets_of_levels(soft_target, strides, len(logits))
+    for level, weight in enumerate(coarser, start=1):
+        hard = hard + weight * _coarse_hard_loss(logits[level], hard_targets[level], settings)
+        soft = soft + weight * SOFT_LOSSES[settings.soft](logits[level], soft_targets[level])
     return LossTerms(hard=hard, soft=soft, total=hard + soft_weight_at(fraction, settings) * soft)

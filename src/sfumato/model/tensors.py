@@ -12,4 +12,6 @@ Probabilities: TypeAlias = Float[Tensor, "batch classes *space"]
 HardTarget: TypeAlias = Int[Tensor, "batch *space"]
 SoftTarget: TypeAlias = Float[Tensor, "batch classes *space"]
 """Sums to one over the classes."""
+OnItsGrid: TypeAlias = Float[Tensor, "batch classes ..."]
+"""Logits or probabilities of one level out of several, each on a grid of its own."""
 Scalar: TypeAlias = Float[Tensor, ""]

@@ -1,6 +1,7 @@
 """A trained model on disk: weights as safetensors, everything else as TOML; never code."""
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,30 @@ class TrainedModel:
             codes=description.codes,
         )
 
+    def differences(
+        self, other: str, classes: ClassList, n_channels: int, n_axes: int
+    ) -> Iterator[str]:
+        """Say in what another model or data set is of another kind, if anything.
+
+        Args:
+            other: Name of the other.
+            classes: Its classes. The numbers that stand for them in files do not matter.
+            n_channels: Channels of its images.
+            n_axes: Spatial axes of its images.
+        """
+        if self.classes.names != classes.names:
+            yield (
+                f"its classes are {', '.join(self.classes.foreground)}, but those of {other}"
+                f" {', '.join(classes.foreground)}"
+            )
+        if self.n_channels != n_channels:
+            yield (
+                f"it takes images with {_channels(self.n_channels)}, but those of {other} have"
+                f" {n_channels}"
+            )
+        if len(self.window) != n_axes:
+            yield f"it takes {len(self.window)}-D images, but those of {other} are {n_axes}-D"
+
     @staticmethod
     def is_model(path: Path) -> bool:
         """Tell whether a folder holds a trained model, or a run that does."""
@@ -144,6 +169,10 @@ def read_temperature(place: Path) -> float:
         ModelError: If there is no model, or it is damaged.
     """
     return _read_description(model_folder(place) / DESCRIPTION).temperature
+
+
+def _channels(n: int) -> str:
+    return f"{n} channel" if n == 1 else f"{n} channels"
 
 
 def model_folder(place: Path) -> Path:

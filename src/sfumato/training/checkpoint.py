@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from sfumato.errors import ModelError
+from sfumato.model.deep_supervision import DeepSupervision
 from sfumato.storage import atomic_path
 
 
@@ -32,6 +33,8 @@ class TrainingState:
         network: The weights being optimised.
         average: The same network with the running average of the weights: the result.
         optimizer: What changes the weights, with its memory.
+        supervision: The network being optimised, with heads on its coarser levels; None leaves
+            them out.
         step: Steps done.
         elapsed_seconds: Time spent in steps and validation so far.
         best_mean_dice: The best validation so far; -1 before the first.
@@ -42,6 +45,7 @@ class TrainingState:
     network: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
+    supervision: DeepSupervision | None = None
     step: int = 0
     elapsed_seconds: float = 0.0
     best_mean_dice: float = -1.0
@@ -179,10 +183,13 @@ def _tensors(state: TrainingState) -> dict[str, torch.Tensor]:
 
 
 def _weights(state: TrainingState) -> dict[str, torch.Tensor]:
-    """Name the weights of both networks, each once: DynUNet lists its layers under two names."""
+    """Name the weights of all parts, each once: DynUNet lists its layers under two names."""
+    parts = {"network": state.network, "average": state.average}
+    if state.supervision is not None:
+        parts["heads"] = state.supervision.heads
     return {
         f"{part}/{name}": tensor
-        for part, network in (("network", state.network), ("average", state.average))
-        for tensors in (network.named_parameters(), network.named_buffers())
+        for part, module in parts.items()
+        for tensors in (module.named_parameters(), module.named_buffers())
         for name, tensor in tensors
     }

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from sfumato.arrays import Mask, Spacing
 from sfumato.cases.case import Case
@@ -10,6 +11,7 @@ from sfumato.errors import CaseError, InputError
 from sfumato.image.grid import model_grid
 from sfumato.labels.classes import ClassList
 from sfumato.settings import Settings
+from sfumato.training.mirror_pairs import MirrorPair, find_mirror_pairs
 
 MAX_INTENSITIES = 20_000
 """Foreground elements looked at in each case."""
@@ -54,6 +56,7 @@ class Fingerprint(Settings):
         class_widths_mm: For each foreground class, the median over cases of its width, see
             `structure_width`; 0 where no case has it.
         class_cases: For each foreground class, the number of cases that have it.
+        mirror_pairs: Classes that mirroring along an axis would take for each other.
     """
 
     n_cases: int
@@ -64,6 +67,7 @@ class Fingerprint(Settings):
     class_sizes_mm: dict[str, float]
     class_widths_mm: dict[str, float]
     class_cases: dict[str, int]
+    mirror_pairs: tuple[MirrorPair, ...] = ()
 
 
 def measure_fingerprint(
@@ -83,12 +87,16 @@ def measure_fingerprint(
     spacings, extents, intensities, whole_images = [], [], [], []
     sizes: dict[str, list[float]] = {name: [] for name in classes.foreground}
     widths: dict[str, list[float]] = {name: [] for name in classes.foreground}
+    centres: list[list[Float64[np.ndarray, " axes"]]] = []
     first: Case | None = None
     for case in cases:
         first = first or case
         _check_alike(case, first)
-        axes = model_grid(case.geometry, case.geometry.spacing).axes
+        grid = model_grid(case.geometry, case.geometry.spacing)
+        axes = grid.axes
         spacing = tuple(case.geometry.spacing[a] for a in axes)
+        towards = np.where(grid.flipped, -1.0, 1.0) * spacing
+        centres.append([])
         spacings.append(spacing)
         extents.append([case.geometry.shape[a] * case.geometry.spacing[a] for a in axes])
         intensities.append(_structure_intensities(case))
@@ -96,12 +104,14 @@ def measure_fingerprint(
         whole_images.append([flat.min(axis=1), (flat == 0).mean(axis=1)])
         for index, name in enumerate(classes.foreground, start=1):
             mask = _label(case) == index
+            centres[-1].append(_centre(mask)[list(axes)] * towards)
             if mask.any():
                 sizes[name].append(float(mask.sum() * np.prod(spacing)))
                 widths[name].append(structure_width(mask, case.geometry.spacing))
     if not intensities:
         raise InputError("cases must hold at least one labelled case, got none")
     channels = _channels(np.concatenate(intensities, axis=1), np.array(whole_images))
+    median_widths = {n: float(np.median(w)) if w else 0.0 for n, w in widths.items()}
     return Fingerprint(
         n_cases=len(spacings),
         spacing_mm=tuple(float(s) for s in np.median(spacings, axis=0)),
@@ -109,9 +119,24 @@ def measure_fingerprint(
         shape_mm=tuple(float(e) for e in np.median(extents, axis=0)),
         channels=channels,
         class_sizes_mm={n: float(np.median(s)) if s else 0.0 for n, s in sizes.items()},
-        class_widths_mm={n: float(np.median(w)) if w else 0.0 for n, w in widths.items()},
+        class_widths_mm=median_widths,
         class_cases={name: len(s) for name, s in sizes.items()},
+        mirror_pairs=find_mirror_pairs(
+            classes.foreground, np.array(centres), sizes, list(median_widths.values())
+        ),
     )
+
+
+def _centre(mask: Mask) -> Float64[np.ndarray, " axes"]:
+    """Return the mean index of a structure along each axis; NaN where there is none."""
+    total = np.count_nonzero(mask)
+    if not total:
+        return np.full(mask.ndim, np.nan)
+    sums = [
+        np.dot(np.arange(n), np.count_nonzero(mask, axis=tuple({*range(mask.ndim)} - {axis})))
+        for axis, n in enumerate(mask.shape)
+    ]
+    return np.array(sums) / total
 
 
 def structure_width(mask: Mask, spacing: Spacing) -> float:

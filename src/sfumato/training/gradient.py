@@ -14,11 +14,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sfumato.model.losses import LossTerms
-from sfumato.model.tensors import HardTarget, Images, Logits, SoftTarget
+from sfumato.model.tensors import HardTarget, Images, OnItsGrid, SoftTarget
 from sfumato.training.distributed import World, lost_processes
 from sfumato.training.patches import Batch
 
-BatchLoss = Callable[[Logits, HardTarget, SoftTarget], LossTerms]
+BatchLoss = Callable[[Sequence[OnItsGrid], HardTarget, SoftTarget], LossTerms]
+"""From the logits of one or several levels and the labels of a whole batch to its loss."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +27,8 @@ class Learner:
     """Finds gradients of whole batches.
 
     Attributes:
-        network: What learns; one that averages gradients over processes, if there are several.
+        network: What learns, giving logits or those of several levels; one that averages
+            gradients over processes, if there are several.
         world: The processes among which batches are shared out.
         dtype: The number type of convolutions.
         n_pieces: Into how many pieces this process cuts its share, at most one a patch. With
@@ -51,25 +53,28 @@ class Learner:
         """
         pieces = batch.images.tensor_split(min(self.n_pieces, len(batch.images)))
         with nullcontext() if len(pieces) == 1 else torch.no_grad():
-            logits = torch.cat([self._logits(piece) for piece in pieces])
-        whole, mine = self.world.gather(logits.detach())
+            of_pieces = [self._levels(piece) for piece in pieces]
+            levels = [torch.cat(level) for level in zip(*of_pieces, strict=True)]
+        gathered = [self.world.gather(level.detach()) for level in levels]
+        wholes, mine = [whole.requires_grad_() for whole, _ in gathered], gathered[0][1]
         targets = (self.world.gather(t)[0] for t in (batch.hard_target, batch.soft_target))
-        whole.requires_grad_()
-        terms = batch_loss(whole, *targets)
-        (slopes,) = torch.autograd.grad(terms.total, whole)
+        terms = batch_loss(wholes, *targets)
         # Processes average their gradients, but those of the parts of a batch add up.
-        slopes = slopes[mine] * self.world.size
+        slopes = [s[mine] * self.world.size for s in torch.autograd.grad(terms.total, wholes)]
         with lost_processes():
             if len(pieces) == 1:
-                torch.autograd.backward(logits, slopes)
+                torch.autograd.backward(levels, slopes)
             else:
-                self._pass_on(pieces, slopes.tensor_split(len(pieces)))
+                split = (level.tensor_split(len(pieces)) for level in slopes)
+                self._pass_on(pieces, list(zip(*split, strict=True)))
         return terms
 
-    def _pass_on(self, pieces: Sequence[torch.Tensor], slopes: Sequence[torch.Tensor]) -> None:
+    def _pass_on(
+        self, pieces: Sequence[torch.Tensor], slopes: Sequence[Sequence[torch.Tensor]]
+    ) -> None:
         for number, (piece, slope) in enumerate(zip(pieces, slopes, strict=True), start=1):
             with nullcontext() if number == len(pieces) else self._apart():
-                torch.autograd.backward(self._logits(piece), slope)
+                torch.autograd.backward(self._levels(piece), slope)
 
     def _apart(self) -> AbstractContextManager[None]:
         """Add gradients up without asking the other processes yet."""
@@ -77,7 +82,8 @@ class Learner:
             return self.network.no_sync()
         return nullcontext()
 
-    def _logits(self, images: Images) -> Logits:
+    def _levels(self, images: Images) -> list[OnItsGrid]:
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits: Logits = self.network(images)
-        return logits.float()
+            logits = self.network(images)
+        levels = [logits] if isinstance(logits, torch.Tensor) else logits
+        return [level.float() for level in levels]

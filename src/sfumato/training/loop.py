@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import nn
 
 from sfumato.errors import TrainingError
-from sfumato.model.losses import LossSettings, LossTerms, hard_and_soft_loss
-from sfumato.model.tensors import HardTarget, Logits, SoftTarget
+from sfumato.model.losses import LossSettings, LossTerms, deep_hard_and_soft_loss
+from sfumato.model.tensors import HardTarget, OnItsGrid, SoftTarget
 from sfumato.settings import Settings
 from sfumato.training.checkpoint import TrainingState
 from sfumato.training.distributed import ALONE, World
@@ -121,7 +121,7 @@ def optimize(
     """
     device = next(state.network.parameters()).device
     learner = Learner(
-        network=world.synchronise(state.network),
+        network=world.synchronise(state.supervision or state.network),
         world=world,
         dtype=compute_dtype(settings.precision, device),
         n_pieces=settings.accumulate,
@@ -135,7 +135,9 @@ def optimize(
             batch = world.of_each(upcoming.result).to(device)
             upcoming = background.submit(draw_batch, state.step + 1)
             learning_rate = settings.learning_rate * schedule(fraction, settings.warmup_fraction)
-            terms = _take_step(state, learner, batch, learning_rate, _loss_at(fraction, loss))
+            terms = _take_step(
+                state, learner, batch, learning_rate, _loss_at(state, fraction, loss)
+            )
             if not math.isfinite(terms[2]):
                 raise world.common(
                     TrainingError(
@@ -197,11 +199,14 @@ def _fraction(state: TrainingState, settings: TrainingSettings) -> float:
     return state.elapsed_seconds / (60 * settings.minutes)
 
 
-def _loss_at(fraction: float, loss: LossSettings) -> BatchLoss:
+def _loss_at(state: TrainingState, fraction: float, loss: LossSettings) -> BatchLoss:
     """Make the loss that counts when a share of the training is done."""
+    strides = () if state.supervision is None else state.supervision.strides
 
-    def batch_loss(logits: Logits, hard_target: HardTarget, soft_target: SoftTarget) -> LossTerms:
-        return hard_and_soft_loss(logits, hard_target, soft_target, loss, fraction)
+    def batch_loss(
+        logits: Sequence[OnItsGrid], hard_target: HardTarget, soft_target: SoftTarget
+    ) -> LossTerms:
+        return deep_hard_and_soft_loss(logits, hard_target, soft_target, strides, loss, fraction)
 
     return batch_loss
 
@@ -217,7 +222,7 @@ def _take_step(
         group["lr"] = learning_rate
     state.optimizer.zero_grad(set_to_none=True)
     terms = learner.add_gradient(batch, batch_loss)
-    nn.utils.clip_grad_norm_(state.network.parameters(), 12.0)
+    nn.utils.clip_grad_norm_((state.supervision or state.network).parameters(), 12.0)
     state.optimizer.step()
     return terms.hard.item(), terms.soft.item(), terms.total.item()
 

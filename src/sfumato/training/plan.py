@@ -74,8 +74,8 @@ def make_plan(fingerprint: Fingerprint, wishes: Plan) -> Plan:
     size_mm = wishes.superpixels.size_mm or choose_superpixel_size(fingerprint, spacing)
     mirror_axes = wishes.augmentation.mirror_axes
     if mirror_axes is None:
-        # Flat images may lie any way round; in a volume only left and right look alike.
-        mirror_axes = (0, 1) if n_axes == 2 else (0,)
+        chiral = {pair.axis for pair in fingerprint.mirror_pairs}
+        mirror_axes = tuple(a for a in usual_mirror_axes(n_axes) if a not in chiral)
     if not set(mirror_axes) <= set(range(n_axes)) or len(set(mirror_axes)) < len(mirror_axes):
         raise InputError(
             f"augmentation.mirror_axes must be different axes out of 0 to {n_axes - 1},"
@@ -90,6 +90,14 @@ def make_plan(fingerprint: Fingerprint, wishes: Plan) -> Plan:
         network=network,
         augmentation=wishes.augmentation.model_copy(update={"mirror_axes": mirror_axes}),
     )
+
+
+def usual_mirror_axes(n_axes: int) -> tuple[int, ...]:
+    """Return the axes that are mirrored where no two classes change places by it.
+
+    Flat images may lie any way round; in a volume only left and right look alike.
+    """
+    return (0, 1) if n_axes == 2 else (0,)
 
 
 def choose_spacing(fingerprint: Fingerprint) -> Spacing:

@@ -11,12 +11,13 @@ import numpy as np
 
 from sfumato.arrays import Image, Label
 from sfumato.cases.dataset import CaseRecord, Dataset
-from sfumato.errors import DatasetError, SfumatoError
+from sfumato.errors import DatasetError, ModelError, SfumatoError
 from sfumato.image.dicom_seg import check_can_write_dicom
 from sfumato.image.files import is_dicom, read_channels
 from sfumato.image.geometry import Geometry
 from sfumato.image.names import FileType
-from sfumato.inference.predictor import Predictor
+from sfumato.inference.ensemble import Ensemble
+from sfumato.model.trained import TrainedModel
 from sfumato.storage import write_text
 from sfumato.workflow.case_files import CaseFiles
 from sfumato.workflow.failures import Failure
@@ -52,8 +53,27 @@ def check_file_type(records: Sequence[CaseRecord], file_type: FileType) -> None:
         check_can_write_dicom()
 
 
+def load_models(places: Sequence[Path]) -> list[TrainedModel]:
+    """Read models whose probabilities can be averaged.
+
+    Raises:
+        ModelError: If one is not there or damaged, or is of another kind than the first.
+    """
+    first, *others = [TrainedModel.load(place) for place in places]
+    for place, other in zip(places[1:], others, strict=True):
+        differences = other.differences(
+            str(places[0]), first.classes, first.n_channels, len(first.window)
+        )
+        if listed := "; ".join(differences):
+            raise ModelError(
+                f"{place}: its probabilities cannot be averaged with others, since {listed};"
+                " leave it out, or choose a model of the same kind"
+            )
+    return [first, *others]
+
+
 def segment_cases(
-    predictor: Predictor,
+    ensemble: Ensemble,
     records: Sequence[CaseRecord],
     out: Path,
     *,
@@ -68,7 +88,7 @@ def segment_cases(
     stop the others. While one case is segmented, the next is read and the last written.
 
     Args:
-        predictor: The model.
+        ensemble: The model, or several.
         records: Images to segment; labels they may have are not looked at.
         out: Folder of the segmentations.
         has_probabilities: Whether the class probabilities are written too.
@@ -85,10 +105,10 @@ def segment_cases(
         readings = _read_ahead(reader, records)
         for record, reading in track(readings, "Segmenting", len(records)):
             started = time.monotonic()
-            files = CaseFiles(record=record, out=out, model=predictor.model, file_type=file_type)
+            files = CaseFiles(record=record, out=out, model=ensemble.model, file_type=file_type)
             try:
                 image, geometry = reading.result()
-                label = _segment_case(predictor, image, geometry, files, has_probabilities)
+                label = _segment_case(ensemble, image, geometry, files, has_probabilities)
                 wait([writing for _, writing in writings[-1:]])
                 writing = writer.submit(files.write_segmentation, label, geometry)
                 writings.append((record.id, writing))
@@ -100,11 +120,13 @@ def segment_cases(
             writing.result()
         except (SfumatoError, MemoryError) as error:
             failures[case_id] = Failure.of(case_id, error)
+    first, *others = ensemble.predictors
     report = {
         **provenance(),
-        "model": predictor.model.about,
-        "inference": predictor.settings.model_dump(mode="json"),
-        "engine": predictor.engine,
+        "model": first.model.about,
+        "inference": first.settings.model_dump(mode="json"),
+        "engine": first.engine,
+        "with": [{"model": p.model.about, "engine": p.engine} for p in others],
         "seconds": seconds,
         "failures": {failure.case_id: failure.reason for failure in failures.values()},
     }
@@ -125,7 +147,7 @@ def _read_ahead(
 
 
 def _segment_case(
-    predictor: Predictor,
+    ensemble: Ensemble,
     image: Image,
     geometry: Geometry,
     files: CaseFiles,
@@ -134,7 +156,7 @@ def _segment_case(
     """Return the segmentation; probabilities are written."""
     segmentation = np.empty(geometry.shape, np.uint8)
     with files.probability_writer(geometry) if has_probabilities else nullcontext() as write:
-        for slab in predictor.predict_slabs(image, geometry):
+        for slab in ensemble.predict_slabs(image, geometry):
             segmentation[slab.place] = slab.segmentation()
             if write is not None:
                 write(slab.place, slab.probability)

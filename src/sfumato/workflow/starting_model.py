@@ -1,7 +1,6 @@
 """A trained model that another training starts from: its weights, and the plan they need."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,26 +52,13 @@ class StartingModel:
         Raises:
             ModelError: If classes, channels or axes differ; the text says which.
         """
-        if differences := "; ".join(self._differences(classes, case)):
+        n_axes = case.image.ndim - 1
+        differences = self.model.differences("the data", classes, len(case.image), n_axes)
+        if listed := "; ".join(differences):
             raise ModelError(
-                f"{self.place}: training cannot start from this model, since {differences}; leave"
+                f"{self.place}: training cannot start from this model, since {listed}; leave"
                 " out --from, or choose a model of the same kind"
             )
-
-    def _differences(self, classes: ClassList, case: Case) -> Iterator[str]:
-        model, n_axes = self.model, len(self.model.window)
-        if model.classes.names != classes.names:
-            yield (
-                f"its classes are {', '.join(model.classes.foreground)}, but those of the data"
-                f" {', '.join(classes.foreground)}"
-            )
-        if model.n_channels != len(case.image):
-            yield (
-                f"it takes images with {_channels(model.n_channels)}, but those of the data have"
-                f" {len(case.image)}"
-            )
-        if n_axes != case.image.ndim - 1:
-            yield f"it takes {n_axes}-D images, but those of the data are {case.image.ndim - 1}-D"
 
     def plan(self, wishes: RunConfig) -> RunConfig:
         """Fill what the wishes leave open with the model's own plan.
@@ -98,7 +84,3 @@ class StartingModel:
         if augmentation.mirror_axes is None:
             augmentation = augmentation.model_copy(update={"mirror_axes": model.mirror_axes})
         return wishes.model_copy(update={**kept, "patches": patches, "augmentation": augmentation})
-
-
-def _channels(n: int) -> str:
-    return f"{n} channel" if n == 1 else f"{n} channels"

@@ -21,6 +21,7 @@ from sfumato.inference.engines import network_on
 from sfumato.inference.probability import most_probable
 from sfumato.inference.sliding_window import predict_windows, window_corners
 from sfumato.metrics.overlap import dice
+from sfumato.model.deep_supervision import DeepSupervision
 from sfumato.model.network import build_network
 from sfumato.model.tensors import Images, Logits
 from sfumato.model.trained import TrainedModel
@@ -158,21 +159,24 @@ def _drawing(run: Run, world: World) -> DrawBatch:
 
 
 def _new_state(run: Run) -> TrainingState:
-    training = run.config.training
+    training, supervision = run.config.training, None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        network = build_network(
-            run.config.network, len(run.fingerprint.channels), len(run.classes)
-        ).to(run.device)
+        network = build_network(run.config.network, len(run.fingerprint.channels), len(run.classes))
+        # After the network, whose first weights are the same with and without.
+        if run.config.loss.deep_supervision:
+            supervision = DeepSupervision(network, run.config.network, len(run.classes))
+    learning = (supervision or network).to(run.device)
     if run.start is not None:
         network.load_state_dict(run.start.model.network.state_dict())
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        learning.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
     )
     return TrainingState(
         network=network,
         average=copy.deepcopy(network).eval().requires_grad_(False),
         optimizer=optimizer,
+        supervision=supervision,
         fingerprint=_run_key(run),
     )
 
