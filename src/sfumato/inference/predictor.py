@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from pydantic import Field
 
 from sfumato.arrays import Image
@@ -146,7 +147,7 @@ class Predictor:
         )
         yield from grid.slabs_to_source(slabs, windows.axis)
 
-    def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Slab:
+    def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Float32[np.ndarray, "_ ..."]:
         scaled = scale_probability(slab, self.model.temperature)
         return np.concatenate([scaled, slab]) if with_unscaled else scaled
 
