@@ -106,11 +106,16 @@ class Predictor:
             ModelError: If the image has another number of channels or axes than the model.
             InputError: If the image does not lie on the grid.
         """
-        for place, probability in self._slabs(image, geometry, with_unscaled=False):
+        for place, probability in self._slabs(image, geometry, axis):
             yield ProbabilitySlab(place=place, probability=probability)
 
     def _slabs(
-        self, image: Image, geometry: Geometry, *, with_unscaled: bool
+        self,
+        image: Image,
+        geometry: Geometry,
+        axis: int | None = None,
+        *,
+        with_unscaled: bool = False,
     ) -> Iterator[tuple[Place, Slab]]:
         """Predict part by part, and give what it was before scaling as further classes."""
         self._check(image, geometry)
