@@ -13,7 +13,6 @@ def provenance() -> dict[str, str]:
         "monai": version("monai"),
         "numpy": version("numpy"),
         "scipy": version("scipy"),
-        "scikit-image": version("scikit-image"),
         "python": python_version(),
         "platform": platform(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
