@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from pydantic import Field
 
 from sfumato.arrays import Image
@@ -75,7 +76,7 @@ class Predictor:
         """
         n_classes, is_scaled = len(self.model.classes), self.model.temperature != 1
         values = np.empty(((1 + is_scaled) * n_classes, *geometry.shape), np.float32)
-        for place, slab in self._slabs(image, geometry, with_unscaled=is_scaled):
+        for place, slab in self._slabs(image, geometry, None, with_unscaled=is_scaled):
             values[:, *place] = slab
         return ProbabilityMap(
             probability=values[:n_classes],
@@ -105,11 +106,11 @@ class Predictor:
             ModelError: If the image has another number of channels or axes than the model.
             InputError: If the image does not lie on the grid.
         """
-        for place, probability in self._slabs(image, geometry, with_unscaled=False):
+        for place, probability in self._slabs(image, geometry, axis, with_unscaled=False):
             yield ProbabilitySlab(place=place, probability=probability)
 
     def _slabs(
-        self, image: Image, geometry: Geometry, *, with_unscaled: bool
+        self, image: Image, geometry: Geometry, axis: int | None, *, with_unscaled: bool
     ) -> Iterator[tuple[Place, Slab]]:
         """Predict part by part, and give what it was before scaling as further classes."""
         self._check(image, geometry)
@@ -146,7 +147,7 @@ class Predictor:
         )
         yield from grid.slabs_to_source(slabs, windows.axis)
 
-    def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Slab:
+    def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Float32[np.ndarray, "_ ..."]:
         scaled = scale_probability(slab, self.model.temperature)
         return np.concatenate([scaled, slab]) if with_unscaled else scaled
 
