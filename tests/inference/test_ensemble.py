@@ -51,6 +51,18 @@ def test_probabilities_are_averaged_on_the_images_own_grid(predictors, axes, sig
     assert max(np.abs(found - one).max() for one in alone) > 0.05
 
 
+def test_each_model_brings_its_own_temperature(predictors):
+    sure, cautious = (
+        Predictor(replace(predictors[0].model, temperature=temperature))
+        for temperature in (0.5, 3.0)
+    )
+    image, geometry = random_image(SHAPE), Geometry.from_spacing(SHAPE, (1.0, 0.8, 1.2))
+    alone = [predictor.predict(image, geometry).probability for predictor in (sure, cautious)]
+    found = predicted(Ensemble([sure, cautious]), image, geometry)
+    np.testing.assert_allclose(found, np.mean(alone, axis=0), atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 0.05
+
+
 def test_one_model_gives_what_it_gives_alone_to_the_bit(predictors):
     image, geometry = random_image(SHAPE), Geometry.from_spacing(SHAPE, (1.0, 0.8, 1.2))
     for predictor in predictors:
