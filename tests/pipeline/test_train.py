@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold
 from tests.pipeline.conftest import SMALL_FLAT, save_picture
 
 METRICS = {"dice", "hd95_mm", "assd_mm", "nsd_1mm", "precision", "recall", "volume_error"}
-CALIBRATION = {"ece", "brier", "ece_boundary", "brier_boundary"}
+CALIBRATION = {"ece", "brier", "cross_entropy", "ece_boundary", "brier_boundary"}
 
 
 def split_of(run: Path) -> dict[str, list[str]]:

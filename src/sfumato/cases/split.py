@@ -90,7 +90,7 @@ def hold_back(split: Split, groups: Mapping[str, str], n_cases: int) -> Split:
         >>> groups = {"a": "a", "b1": "b", "b2": "b", "c": "c"}
         >>> held_back = hold_back(split, groups, 1)
         >>> held_back.train_ids, held_back.calibration_ids
-        (('b1', 'b2', 'c'), ('a',))
+        (('a', 'b1', 'b2'), ('c',))
     """
     names = sorted({groups[case_id] for case_id in split.train_ids})
     np.random.RandomState(_SEED).shuffle(names)

@@ -137,7 +137,8 @@ def _measure_channel(channel: Float32[np.ndarray, "*space"], settings: ChannelSe
     else:
         scaling = _measure_case(channel, settings.ignore_zero)
     ends = np.array([channel.min(), channel.max()], np.float32)
-    lowest, highest = scaling.apply(ends)
+    # Neighbours of a smallest or largest 0 that stays 0 may still lie beyond it.
+    lowest, highest = replace(scaling, keeps_zero=False).apply(ends)
     if scaling.keeps_zero:
         lowest, highest = min(lowest, 0), max(highest, 0)
     return replace(scaling, limits=(float(lowest), float(highest)))
