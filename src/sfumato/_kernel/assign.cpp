@@ -21,12 +21,9 @@ namespace sfumato {
 namespace SFUMATO_ISA {
 namespace {
 
-// How many vectors of elements are worked on side by side: as many as there are registers for.
-#ifdef __AVX512VNNI__
+// How many vectors of elements are worked on side by side, so that what is said of a centre is loaded once
+// for all of them and sums do not wait for one another.
 constexpr int N_VECTORS = 4;
-#else
-constexpr int N_VECTORS = 1;
-#endif
 static_assert(BLOCK % (N_VECTORS * N_LANES) == 0, "a block must be whole groups of vectors");
 
 constexpr std::int32_t KEYS = 64;  // for one unit of distance

@@ -10,7 +10,7 @@ namespace sfumato {
 constexpr int N_AXES = 3;  // a flat image has one element along the first axis
 constexpr int N_NEAR = 27; // a cell and its neighbours, in order of their indices
 
-constexpr int N_LANES = 16;  // elements that are worked on at once, see lanes.hpp
+constexpr int MOST_LANES = 16;  // elements that are worked on at once at most, see lanes.hpp
 
 using Index3 = std::array<std::int64_t, N_AXES>;
 

@@ -1,5 +1,5 @@
-// Sixteen numbers that are worked on at once. Compilers turn this into what the processor has:
-// one AVX-512, two AVX or four SSE or NEON operations.
+// Numbers that are worked on at once: as many as fill one register of the instruction set that a file is
+// compiled for. Compilers do take wider vectors, but pass their parts through memory.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,15 @@
 #include "grid.hpp"
 
 namespace sfumato {
+
+#if defined(__AVX512VNNI__)
+constexpr int N_LANES = 16;
+#elif defined(__AVX2__)
+constexpr int N_LANES = 8;
+#else
+constexpr int N_LANES = 4;
+#endif
+static_assert(MOST_LANES % N_LANES == 0, "what is filled up must be whole vectors");
 
 #if defined(__GNUC__) || defined(__clang__)
 
@@ -97,8 +106,8 @@ static inline std::int32_t packed(std::int32_t low, std::int32_t high) {
 static inline std::int32_t low_of(std::int32_t pair) { return static_cast<std::int16_t>(pair); }
 static inline std::int32_t high_of(std::int32_t pair) { return pair >> 16; }
 
-// Sixteen pairs. `add_products` adds to every lane of a sum the products of the low and of the high numbers
-// of two pairs; x86 has instructions for that, others multiply twice.
+// A vector of pairs. `add_products` adds to every lane of a sum the products of the low and of the high
+// numbers of two pairs; x86 has instructions for that, others multiply twice.
 #ifdef __SSE2__
 
 using Pairs = Ints;
@@ -111,31 +120,19 @@ static inline Ints add_products(Ints sum, Pairs a, Pairs b) {
     return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 }
 static inline Ints lesser(Ints a, Ints b) { return (Ints)_mm512_min_epi32((__m512i)a, (__m512i)b); }
-#else
-#ifdef __AVX2__
-using Part = __m256i;
-static inline Part multiply_add(Part a, Part b) { return _mm256_madd_epi16(a, b); }
-static inline Part lesser_of(Part a, Part b) { return _mm256_min_epi32(a, b); }
-#else
-using Part = __m128i;
-static inline Part multiply_add(Part a, Part b) { return _mm_madd_epi16(a, b); }
-static inline Part lesser_of(Part a, Part b) {
-    const Part is_less = _mm_cmplt_epi32(a, b);
-    return _mm_or_si128(_mm_and_si128(is_less, a), _mm_andnot_si128(is_less, b));
+#elif defined(__AVX2__)
+static inline Ints add_products(Ints sum, Pairs a, Pairs b) {
+    return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 }
-#endif
-// Compilers do not find these by themselves where a vector takes several registers.
-static inline Ints by_parts(Part work(Part, Part), Ints a, Ints b) {
-    constexpr int N_PARTS = sizeof(Ints) / sizeof(Part);
-    Part x[N_PARTS], y[N_PARTS];
-    std::memcpy(x, &a, sizeof a);
-    std::memcpy(y, &b, sizeof b);
-    for (int i = 0; i < N_PARTS; ++i) x[i] = work(x[i], y[i]);
-    std::memcpy(&a, x, sizeof a);
-    return a;
+static inline Ints lesser(Ints a, Ints b) { return (Ints)_mm256_min_epi32((__m256i)a, (__m256i)b); }
+#else
+static inline Ints add_products(Ints sum, Pairs a, Pairs b) {
+    return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
 }
-static inline Ints add_products(Ints sum, Pairs a, Pairs b) { return sum + by_parts(multiply_add, a, b); }
-static inline Ints lesser(Ints a, Ints b) { return by_parts(lesser_of, a, b); }
+static inline Ints lesser(Ints a, Ints b) {
+    const Ints is_less = a < b;
+    return (is_less & a) | (~is_less & b);
+}
 #endif
 
 #else

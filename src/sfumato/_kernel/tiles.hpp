@@ -50,7 +50,7 @@ struct Tiles {
     std::int64_t n() const { return static_cast<std::int64_t>(cells.size()); }
 
     static std::int64_t padded(std::int64_t n_in_plane) {
-        return (n_in_plane + N_LANES - 1) / N_LANES * N_LANES;
+        return (n_in_plane + MOST_LANES - 1) / MOST_LANES * MOST_LANES;
     }
 
     // Fill in levels, ranges and holes, and give every element the colour of its own cell. Returns false
