@@ -70,7 +70,7 @@ class Geometry:
 
     @property
     def element_volume_mm3(self) -> float:
-        """Volume of one element, whatever the angles of the axes; of flat images its area in mm²."""
+        """Volume of one element, also between slanted axes; of flat images its area in mm²."""
         return float(abs(np.linalg.det(self.affine[:-1, :-1])))
 
     def difference(self, other: "Geometry", tolerance_mm: float = 1e-2) -> str | None:

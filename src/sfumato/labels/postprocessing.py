@@ -38,6 +38,19 @@ class PostprocessingSettings(Settings):
             raise ValueError("volumes must be positive; leave out what has no least volume")
         return volumes
 
+    @property
+    def words(self) -> str:
+        """What is done, for people; "nothing" by default."""
+        steps = [
+            *(f"the largest part of {_named(name)} stays" for name in self.largest_component),
+            *(
+                f"parts of {_named(name)} under {volume:g} mm³ (mm² in flat images) go"
+                for name, volume in self.minimum_volume_mm3.items()
+            ),
+            *(f"holes of {_named(name)} are filled" for name in self.fill_holes),
+        ]
+        return "; ".join(steps) or "nothing"
+
     def check(self, class_names: Sequence[str]) -> None:
         """Refuse names that no class has.
 
@@ -95,6 +108,10 @@ def postprocess(
             filled = ndimage.binary_fill_holes(inner == index)
             inner[filled & (inner == 0)] = index
     return result
+
+
+def _named(name: str) -> str:
+    return "all structures together" if name == ALL else name
 
 
 def _indices(class_names: Sequence[str]) -> Mapping[str, int]:
