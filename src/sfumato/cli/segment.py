@@ -39,13 +39,12 @@ def segment(
         float,
         typer.Option("--level", help="How often an interval shall hold the true volume."),
     ] = 0.9,
-    postprocessing: Annotated[
+    no_postprocessing: Annotated[
         bool,
         typer.Option(
-            "--postprocessing/--no-postprocessing",
-            help="Tidy segmentations up as the model asks for.",
+            "--no-postprocessing", help="Do not tidy segmentations up as the model asks for."
         ),
-    ] = True,
+    ] = False,
     mirror: Annotated[
         bool,
         typer.Option("--mirror", help="Average over mirrored images: slower, often better."),
@@ -93,7 +92,7 @@ def segment(
         has_probabilities=probabilities,
         has_uncertainty=uncertainty,
         level=level,
-        has_postprocessing=postprocessing,
+        has_postprocessing=not no_postprocessing,
         file_type=file_type,
     )
     places = [model, *(others or [])]
