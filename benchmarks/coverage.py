@@ -3,9 +3,9 @@
     python benchmarks/coverage.py DATA --out results --steps 400
 
 DATA is a folder that `sfumato info` understands. Of each fold's training cases some are held back
-to calibrate the model; the fold's own cases, which nothing has seen, are segmented with
-`--uncertainty`, and their labels' volumes are looked up in the intervals. Runs are resumed where they
-stopped, and finished ones are skipped.
+to calibrate the model; the fold's own cases, which chose nothing, are segmented with
+`--uncertainty`, and their labels' volumes are looked up in the intervals. Runs are resumed where
+they stopped, and finished ones are skipped.
 """
 
 import argparse
