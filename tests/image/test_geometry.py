@@ -99,3 +99,11 @@ def test_a_slight_turn_counts_by_what_it_does_to_the_farthest_corner() -> None:
     assert (
         large.difference(Geometry(shape=large.shape, affine=turn)) == "a place up to 0.499 mm away"
     )
+
+
+def test_an_elements_volume_knows_spacing_and_angles() -> None:
+    assert Geometry.from_spacing((2, 3, 4), (2.5, 1.0, 0.4)).element_volume_mm3 == pytest.approx(1)
+    assert Geometry.from_spacing((2, 3), (0.5, 0.5)).element_volume_mm3 == pytest.approx(0.25)
+    sheared = np.eye(4)
+    sheared[0, 1], sheared[2, 2] = 1.0, -2.0
+    assert Geometry(shape=(2, 2, 2), affine=sheared).element_volume_mm3 == pytest.approx(2)

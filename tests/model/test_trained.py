@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sfumato.errors import FileError, ModelError
 from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.classes import ClassList
+from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.model.trained import DESCRIPTION, WEIGHTS, TrainedModel, read_temperature
 
@@ -168,9 +169,9 @@ def test_a_description_with_a_wrong_value_is_told(folder: Path, name: str, value
 
 
 def test_a_model_of_a_newer_sfumato_is_told_before_anything_else(folder: Path) -> None:
-    edit(folder, format_version=3, something_new=1)
+    edit(folder, format_version=4, something_new=1)
     assert complaint(folder) == (
-        f"{folder / DESCRIPTION}: the model has format 3, but this sfumato reads up to 2;"
+        f"{folder / DESCRIPTION}: the model has format 4, but this sfumato reads up to 3;"
         " update sfumato"
     )
 
@@ -227,3 +228,18 @@ def test_a_model_from_before_temperatures_has_none(folder: Path) -> None:
 def test_a_temperature_of_zero_is_damage(folder: Path) -> None:
     edit(folder, temperature=0.0)
     assert "is damaged" in complaint(folder)
+
+
+def test_post_processing_and_the_errors_of_volumes_are_kept(folder: Path) -> None:
+    settings = PostprocessingSettings(
+        largest_component=("cell", "*"), minimum_volume_mm3={"kern π": 2.5}, fill_holes=("cell",)
+    )
+    errors = {"cell": (0.25, 1.5), "kern π": (0.0,)}
+    replace(make_model(), postprocessing=settings, volume_errors=errors).save(folder)
+    loaded = TrainedModel.load(folder)
+    assert (loaded.postprocessing, loaded.volume_errors) == (settings, errors)
+
+
+def test_post_processing_of_a_class_that_is_not_there_is_damage(folder: Path) -> None:
+    edit(folder, postprocessing={"fill_holes": ["cel"]})
+    assert "did you mean 'cell'" in complaint(folder)

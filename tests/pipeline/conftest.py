@@ -272,6 +272,13 @@ def trained_volume_run(tmp_path_factory: pytest.TempPathFactory, volume_data: Pa
     return train_briefly(out, volume_data, (*SMALL_VOLUME, "--fold=none"), steps=200)
 
 
+@pytest.fixture(scope="session")
+def calibrated_run(tmp_path_factory: pytest.TempPathFactory, volume_data: Path) -> Path:
+    """Give a training on three volumes, with five held back to calibrate the model."""
+    out = tmp_path_factory.mktemp("calibrated_run") / "run"
+    return train_briefly(out, volume_data, (*SMALL_VOLUME, "--set=calibration.cases=5"), steps=60)
+
+
 def train_briefly(out: Path, data: Path, settings: Sequence[str], steps: int = 20) -> Path:
     outcome = run_here("train", data, "--out", out, f"--steps={steps}", *settings)
     assert outcome.code == 0, outcome.err

@@ -1,6 +1,8 @@
+import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -8,6 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK
 from PIL import Image as Picture
+
+from sfumato.labels.postprocessing import PostprocessingSettings
+from sfumato.model.trained import TrainedModel
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +222,113 @@ def test_models_of_another_kind_are_refused_before_anything_is_written(
         f" channels, but those of {flat_run} have 1; it takes 3-D images"
     )
     assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def uncertain(
+    sfumato: Callable,
+    calibrated_run: Path,
+    volume_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    out = tmp_path_factory.mktemp("uncertain") / "out"
+    outcome = sfumato(
+        "segment", calibrated_run, volume_data, "--out", out, "--uncertainty", "--level=0.8",
+        "--device=cpu", "--engine=torch",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "no interval" not in outcome.out
+    return out
+
+
+def test_contours_of_each_structure_are_those_of_its_probability(
+    uncertain: Path, volume_data: Path
+) -> None:
+    for name in names_in(volume_data / "images"):
+        stored = nibabel.load(uncertain / "probabilities" / name)
+        case_id = name.removesuffix(".nii.gz")
+        for index, word in ((1, "shellouter"), (2, "core")):
+            found = nibabel.load(uncertain / "contours" / f"{case_id}_label-{word}.nii.gz")
+            np.testing.assert_array_equal(found.affine, stored.affine)
+            contours = np.asarray(found.dataobj)
+            probability = stored.get_fdata()[..., index]
+            for least, level in ((1, 0.1), (2, 0.5), (3, 0.9)):
+                # Probabilities are stored in steps of 1/255.
+                assert probability[contours >= least].min(initial=1) >= level - 1 / 255
+                assert probability[contours < least].max(initial=0) <= level + 1 / 255
+
+
+def test_volumes_are_those_of_the_files_and_have_intervals(uncertain: Path) -> None:
+    with (uncertain / "volumes.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    document = json.loads((uncertain / "volumes.json").read_text("utf-8"))
+    assert (document["level"], document["calibration_cases"], document["notes"]) == (0.8, 5, [])
+    assert len(rows) == len(document["volumes"]) == 20
+    for row, entry in zip(rows, document["volumes"], strict=True):
+        assert {k: v if k in ("case", "structure") else float(v) for k, v in row.items()} == entry
+        values = np.asarray(nibabel.load(uncertain / f"{entry['case']}.nii.gz").dataobj)
+        index = {"shell [outer]": 1, "core": 2}[entry["structure"]]
+        mm3 = 2.5 * 1.0 * 1.2 * (values == (0, 2, 7)[index]).sum()
+        assert entry["volume_mm3"] == pytest.approx(mm3)
+        assert entry["volume_ml"] == pytest.approx(mm3 / 1000)
+        probability = nibabel.load(uncertain / "probabilities" / f"{entry['case']}.nii.gz")
+        summed = 3.0 * probability.get_fdata()[..., index].sum()
+        assert entry["expected_mm3"] == pytest.approx(summed, rel=0.05)
+        assert 0 <= entry["low_mm3"] < entry["expected_mm3"] < entry["high_mm3"]
+
+
+def test_intervals_that_are_not_known_are_left_open_with_the_reason(
+    sfumato: Callable, calibrated_run: Path, flat_run: Path, flat_data: Path, volume_data: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    volume = volume_data / "images" / "case_00.nii.gz"
+    picture = flat_data / "images" / "case_00.png"
+    reasons = {
+        "few": ("5 cases that were held back are too few", calibrated_run, volume),
+        "several": ("not of the mean of several", calibrated_run, volume, "--with", calibrated_run),
+        "mirrored": ("without mirroring", calibrated_run, volume, "--mirror"),
+        "flat": ("no cases were held back", flat_run, picture),
+    }
+    for name, (reason, *arguments) in reasons.items():
+        out = tmp_path / name
+        outcome = sfumato("segment", *arguments, "--out", out, "--uncertainty", "--device=cpu")
+        assert outcome.code == 0, outcome.err
+        document = json.loads((out / "volumes.json").read_text("utf-8"))
+        assert reason in outcome.out
+        assert reason in document["notes"][0]
+        unit = "mm2" if name == "flat" else "mm3"
+        assert {row[f"low_{unit}"] for row in document["volumes"]} == {None}
+        assert ",,,0.9" in (out / "volumes.csv").read_text("utf-8")
+    assert "read mm as pixels" in document["notes"][1]
+
+
+def test_a_level_that_is_none_is_refused_before_anything_is_written(
+    sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path: Path
+) -> None:
+    outcome = sfumato(
+        "segment", flat_run, flat_data, "--out", tmp_path / "out", "--uncertainty", "--level=90"
+    )
+    assert outcome.code == 2
+    assert "level must be between 0 and 1, such as 0.9, got 90" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_post_processing_of_the_model_is_applied_and_can_be_left_out(
+    sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
+) -> None:
+    settings = PostprocessingSettings(minimum_volume_mm3={"foreground": 1e6})
+    replace(TrainedModel.load(flat_run), postprocessing=settings).save(tmp_path / "model")
+    picture = flat_data / "images" / "case_00.png"
+    found = {}
+    for name, options in (("tidy", ()), ("raw", ("--no-postprocessing",))):
+        out = tmp_path / name
+        outcome = sfumato(
+            "segment", tmp_path / "model", picture, "--out", out, "--device=cpu", *options
+        )
+        assert outcome.code == 0, outcome.err
+        found[name] = (out / "case_00.png").read_bytes()
+        report = json.loads((out / "run.json").read_text("utf-8"))
+        assert bool(report["postprocessing"]) == (name == "tidy")
+    assert found["raw"] == (flat_segmentations / "case_00.png").read_bytes()
+    with Picture.open(tmp_path / "tidy" / "case_00.png") as segmentation:
+        assert not np.asarray(segmentation).any()

@@ -255,3 +255,20 @@ def test_a_time_too_short_for_validation_goes_without(
     assert "dice" not in row
     assert not (run / "best_model").exists()
     assert (run / "evaluation" / "report.html").exists()
+
+
+def test_cases_that_are_held_back_choose_post_processing_and_measure_volumes(
+    calibrated_run: Path,
+) -> None:
+    model = tomllib.loads((calibrated_run / "model" / "model.toml").read_text("utf-8"))
+    assert {name: len(found) for name, found in model["volume_errors"].items()} == {
+        "shell [outer]": 5,
+        "core": 5,
+    }
+    evidence = model["about"]["postprocessing"]
+    assert evidence["cases"] == 5
+    taken = [step for step in evidence["tried"] if step["is_taken"]]
+    chosen = {name for step in taken for name in step.get("largest_component", [])}
+    assert chosen == {*model["postprocessing"]["largest_component"]}
+    for name, before in evidence["dice_before"].items():
+        assert evidence["dice_after"][name] >= before

@@ -14,7 +14,7 @@ _SEED = 12345  # nnU-Net's, so that its users find their folds again
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which cases train, which are held out, and which only fit a temperature."""
+    """Which cases train, which are held out, and which only calibrate the model."""
 
     train_ids: tuple[str, ...]
     held_out_ids: tuple[str, ...]
@@ -22,14 +22,16 @@ class Split:
 
 
 class CalibrationSettings(Settings):
-    """How many training cases are held back to fit the model's temperature on.
+    """How many training cases are held back to calibrate the model on, and what is chosen there.
 
     Attributes:
-        cases: About so many of the training cases, whole groups, train nothing; 0 fits no
-            temperature.
+        cases: About so many of the training cases, whole groups, train nothing. The model's
+            temperature is fitted on them, and how wrong its volumes are is measured; 0 does not.
+        has_postprocessing: Whether they also choose what segmentations are tidied up with.
     """
 
     cases: int = Field(default=0, ge=0)
+    has_postprocessing: bool = True
 
 
 def fold(case_ids: Sequence[str], groups: Sequence[str], k: int, n: int) -> Split:

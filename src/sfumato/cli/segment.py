@@ -28,6 +28,23 @@ def segment(
         bool,
         typer.Option("--probabilities", help="Write each case's class probabilities too (NIfTI)."),
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Write nested contours, probabilities, and volumes with intervals too.",
+        ),
+    ] = False,
+    level: Annotated[
+        float,
+        typer.Option("--level", help="How often an interval shall hold the true volume."),
+    ] = 0.9,
+    no_postprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--no-postprocessing", help="Do not tidy segmentations up as the model asks for."
+        ),
+    ] = False,
     mirror: Annotated[
         bool,
         typer.Option("--mirror", help="Average over mirrored images: slower, often better."),
@@ -64,12 +81,20 @@ def segment(
     from sfumato.training.loop import compute_dtype
     from sfumato.workflow.devices import choose_device
     from sfumato.workflow.segmenting import (
+        SegmentRequest,
         check_file_type,
         gather_inputs,
         load_models,
         segment_cases,
     )
 
+    request = SegmentRequest(
+        has_probabilities=probabilities,
+        has_uncertainty=uncertainty,
+        level=level,
+        has_postprocessing=not no_postprocessing,
+        file_type=file_type,
+    )
     places = [model, *(others or [])]
     models, chosen = load_models(places), choose_device(device)
     datasets = [Dataset.open(path) for path in inputs]
@@ -80,16 +105,11 @@ def segment(
     settings = InferenceSettings(is_mirrored=mirror)
     dtype = compute_dtype("auto", chosen)
     ensemble = Ensemble([Predictor(m, settings, chosen, dtype, engine) for m in models])
+    if uncertainty and (reason := ensemble.missing_interval(level)):
+        say(f"Volumes get no interval: {reason}.", style="yellow")
     paths = (path for record in records for path in record.image_paths)
     claim_folder(out, overwrite=overwrite, inputs=[*places, *paths])
-    failures = segment_cases(
-        ensemble,
-        records,
-        out,
-        has_probabilities=probabilities,
-        file_type=file_type,
-        track=track,
-    )
+    failures = segment_cases(ensemble, records, out, request, track)
     if len(failures) < len(records):
         say(f"{counted(len(records) - len(failures), 'segmentation')} in {out}")
     end_with(failures, len(records))

@@ -68,6 +68,11 @@ class Geometry:
         """Millimetres between neighbours along each spatial axis."""
         return tuple(float(s) for s in np.linalg.norm(self.affine[:-1, :-1], axis=0))
 
+    @property
+    def element_volume_mm3(self) -> float:
+        """Volume of one element, also between slanted axes; of flat images its area in mm²."""
+        return float(abs(np.linalg.det(self.affine[:-1, :-1])))
+
     def difference(self, other: "Geometry", tolerance_mm: float = 1e-2) -> str | None:
         """Say in words how another grid differs from this one.
 

@@ -3,7 +3,6 @@
 import glob
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from sfumato.arrays import Probability
 from sfumato.errors import FileError, InputError
 from sfumato.image.elements import placed
 from sfumato.image.geometry import Geometry, VolumeAffine
+from sfumato.image.kept_parts import kept_parts
 from sfumato.image.names import NIFTI_SUFFIXES, file_stem, file_suffix
 from sfumato.image.nifti import flat_geometry, load_nifti, nifti_stream, write_nifti
 from sfumato.image.quantise import STEPS, quantise
@@ -75,24 +75,17 @@ def probability_writer(
     """
     path = Path(path)
     _check_suffix(path)
-    parts: list[tuple[tuple[slice, ...], tuple[int, ...], int]] = []
     with atomic_path(path) as temporary:
-        with tempfile.TemporaryFile(dir=path.parent) as kept:
+        with kept_parts(path.parent) as kept:
 
             def write(place: tuple[slice, ...], probability: Probability) -> None:
-                parts.append((place, probability.shape[1:], kept.tell()))
-                kept.write(quantise(np.ascontiguousarray(probability)).data)
+                kept.add(place, quantise(np.ascontiguousarray(probability)))
 
             yield write
             n_classes = len(class_names)
             with nifti_stream(temporary, geometry, n_classes, slope=1 / STEPS) as put:
                 for index in range(n_classes):
-                    steps = np.zeros(geometry.shape, np.uint8)
-                    for place, shape, start in parts:
-                        n = int(np.prod(shape))
-                        kept.seek(start + index * n)
-                        steps[place] = np.frombuffer(kept.read(n), np.uint8).reshape(shape)
-                    put(steps)
+                    put(kept.volume(index, geometry.shape))
         _write_names(path, class_names)
 
 

@@ -1,5 +1,6 @@
 """Several models that segment together: the mean of their probabilities."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from sfumato.image.geometry import Geometry
 from sfumato.inference.predictor import Predictor
 from sfumato.inference.probability import ProbabilitySlab
 from sfumato.inference.sliding_window import across
+from sfumato.labels.postprocessing import PostprocessingSettings
+from sfumato.metrics.conformal import conformal_quantile
 
 
 class Ensemble:
@@ -25,6 +28,45 @@ class Ensemble:
     def __init__(self, predictors: Sequence[Predictor]) -> None:
         self.predictors = tuple(predictors)
         self.model = self.predictors[0].model
+
+    @property
+    def postprocessing(self) -> PostprocessingSettings:
+        """What segmentations are tidied up with: what all models ask for, else nothing."""
+        first, *others = (predictor.model.postprocessing for predictor in self.predictors)
+        return first if all(other == first for other in others) else PostprocessingSettings()
+
+    def missing_interval(self, level: float) -> str | None:
+        """Say why volumes get no interval.
+
+        Args:
+            level: How often it shall hold the truth, between 0 and 1.
+
+        Returns:
+            The reason, or None where there are intervals.
+
+        Raises:
+            InputError: If the level is none.
+        """
+        # A level that is none is refused even where there is no error.
+        conformal_quantile([], level)
+        errors = self.model.volume_errors
+        if len(self.predictors) > 1:
+            return "errors of volumes are known of one model, not of the mean of several"
+        if self.predictors[0].settings.is_mirrored:
+            return "errors of volumes are known without mirroring only"
+        n_cases = min(map(len, errors.values()), default=0)
+        if n_cases == 0:
+            return (
+                "no cases were held back to measure the errors of volumes; train with --set"
+                " calibration.cases=20"
+            )
+        if math.isnan(conformal_quantile([0.0] * n_cases, level)):
+            return (
+                f"{n_cases} cases that were held back are too few for a level of {level:g}; train"
+                f" with --set calibration.cases={math.ceil(level / (1 - level) - 1e-9)} or more,"
+                " or ask for a lower level"
+            )
+        return None
 
     def predict_slabs(self, image: Image, geometry: Geometry) -> Iterator[ProbabilitySlab]:
         """Predict the mean class probabilities of an image, part by part.

@@ -17,11 +17,12 @@ from sfumato.errors import InputError, ModelError
 from sfumato.image.preprocessing import PreprocessingSettings
 from sfumato.image.structure_codes import StructureCodes, codes_by_name
 from sfumato.labels.classes import ClassList
+from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.settings import Settings
 from sfumato.storage import atomic_path, write_text
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION = "model.toml"
 WEIGHTS = "weights.safetensors"
 
@@ -39,6 +40,8 @@ class _Description(Settings):
     preprocessing: PreprocessingSettings
     codes: dict[str, StructureCodes] = Field(default_factory=dict)
     temperature: float = Field(default=1.0, gt=0)
+    postprocessing: PostprocessingSettings = PostprocessingSettings()
+    volume_errors: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     about: dict[str, Any]
 
 
@@ -55,6 +58,9 @@ class TrainedModel:
         classes: The structures it tells apart.
         preprocessing: How images are brought to it.
         temperature: What its logits are divided by to make its probabilities honest.
+        postprocessing: What its segmentations are tidied up with.
+        volume_errors: How wrong its expected volumes were in cases that it was not trained on,
+            for each structure; see `volume_error`. Empty where that was not measured.
         about: For people: versions, data set, training time.
         codes: What each class but the background is, for DICOM; looked up by its name where
             nothing else was said.
@@ -68,6 +74,8 @@ class TrainedModel:
     classes: ClassList
     preprocessing: PreprocessingSettings
     temperature: float = 1.0
+    postprocessing: PostprocessingSettings = field(default_factory=PostprocessingSettings)
+    volume_errors: dict[str, tuple[float, ...]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     codes: dict[str, StructureCodes] = field(default_factory=dict)
 
@@ -90,6 +98,8 @@ class TrainedModel:
             preprocessing=self.preprocessing,
             codes=self.codes,
             temperature=self.temperature,
+            postprocessing=self.postprocessing,
+            volume_errors=self.volume_errors,
             about=self.about,
         )
         weights = {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
@@ -113,6 +123,7 @@ class TrainedModel:
         description = _read_description(folder / DESCRIPTION)
         try:
             classes = ClassList(names=description.class_names, values=description.class_values)
+            description.postprocessing.check(classes.foreground)
             network = build_network(description.network, description.n_channels, len(classes))
         except InputError as error:
             raise ModelError(
@@ -128,6 +139,8 @@ class TrainedModel:
             classes=classes,
             preprocessing=description.preprocessing,
             temperature=description.temperature,
+            postprocessing=description.postprocessing,
+            volume_errors=description.volume_errors,
             about=description.about,
             codes=description.codes,
         )

@@ -1,21 +1,30 @@
 """The files that become of one segmented case: what type they have, and where they lie."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.arrays import Label
+import numpy as np
+
+from sfumato.arrays import Label, Probability
 from sfumato.cases.record import CaseRecord
+from sfumato.errors import FileError
 from sfumato.image.dicom_seg import dicom_probability_writer, write_dicom_label
 from sfumato.image.files import is_dicom, label_suffix, probability_writer, write_label
 from sfumato.image.geometry import Geometry
+from sfumato.image.kept_parts import kept_parts
 from sfumato.image.names import FileType
 from sfumato.image.probabilities import WritePart
+from sfumato.inference.uncertainty import contour_steps
 from sfumato.model.trained import TrainedModel
+from sfumato.storage import os_reason
 
 PROBABILITIES = "probabilities"
 """Folder, beside the segmentations, that holds a probability file for each case."""
+CONTOURS = "contours"
+"""Folder, beside the segmentations, that holds a file for each structure of each case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +86,45 @@ class CaseFiles:
             else probability_writer(path, geometry, names)
         ) as write:
             yield write
+
+    @contextmanager
+    def contour_writer(self, geometry: Geometry) -> Iterator[WritePart]:
+        """Write the nested contours of every structure as NIfTI, a file for each structure.
+
+        Bands of all structures together would hide where one may be another, so each has its own.
+
+        Yields:
+            A function as that of `probability_writer`.
+
+        Raises:
+            FileError: If the disk is full.
+        """
+        folder = self.out / CONTOURS
+        try:
+            folder.mkdir(exist_ok=True)
+            with kept_parts(folder) as kept:
+
+                def write(place: tuple[slice, ...], probability: Probability) -> None:
+                    kept.add(place, np.stack([contour_steps(one) for one in probability[1:]]))
+
+                yield write
+                for index, word in enumerate(file_words(self.model.classes.foreground)):
+                    path = folder / f"{self.record.id}_label-{word}.nii.gz"
+                    write_label(path, kept.volume(index, geometry.shape), geometry)
+        except OSError as error:
+            raise FileError(folder, f"cannot be written ({os_reason(error)})") from error
+
+
+def file_words(class_names: Sequence[str]) -> list[str]:
+    """Return what stands for each class in names of files: its letters and digits.
+
+    Where that is nothing, or the same for two classes, all have their number.
+
+    Examples:
+        >>> file_words(["shell [outer]", "core"]), file_words(["a b", "a-b"])
+        (['shellouter', 'core'], ['1', '2'])
+    """
+    words = ["".join(re.findall("[A-Za-z0-9]", name)) for name in class_names]
+    if "" in words or len({word.lower() for word in words}) < len(words):
+        return [str(index) for index in range(1, len(words) + 1)]
+    return words

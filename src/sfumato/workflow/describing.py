@@ -16,6 +16,7 @@ from sfumato.image.dicom_files import SeriesFacts, list_series
 from sfumato.image.files import file_suffix, is_dicom, read_image
 from sfumato.image.geometry import Geometry
 from sfumato.image.names import IMAGE_SUFFIXES
+from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.labels.soft_label_file import SUFFIX, read_soft_label
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.tracking import Track, silently
@@ -169,7 +170,10 @@ def _describe_model(folder: Path) -> Facts:
             "window": content["window"],
             "features": content["network"]["features"],
             "temperature": content.get("temperature", 1.0),
-            **content["about"],
+            "postprocessing": PostprocessingSettings.model_validate(
+                content.get("postprocessing", {})
+            ).words,
+            **{name: value for name, value in content["about"].items() if name != "postprocessing"},
         }
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(

@@ -8,6 +8,7 @@ from sfumato.cases.case import Case
 from sfumato.cases.dataset import Dataset
 from sfumato.errors import CaseError, ConfigError
 from sfumato.inference.predictor import Predictor
+from sfumato.labels.postprocessing import PostprocessingSettings, postprocess
 from sfumato.model.trained import TrainedModel
 from sfumato.report.metric_words import counted
 from sfumato.report.training_page import RunDescription, training_page
@@ -69,6 +70,7 @@ def evaluate_held_out(
                 " set. It is the one that stood at the end: these cases chose nothing.",
                 *_start_notes(run),
                 *_temperature_notes(run, model),
+                *_postprocessing_notes(run, model),
                 *map(could_not_score, failures),
             ],
         ),
@@ -95,6 +97,16 @@ def _temperature_notes(run: Run, model: TrainedModel) -> list[str]:
     ]
 
 
+def _postprocessing_notes(run: Run, model: TrainedModel) -> list[str]:
+    if model.postprocessing == PostprocessingSettings():
+        return []
+    return [
+        f"Segmentations are tidied up: {model.postprocessing.words}. That was better on"
+        f" {counted(len(run.split.calibration_ids), 'case')} that neither trained nor tested the"
+        " model."
+    ]
+
+
 def write_training_page(run: Run, dataset: Dataset) -> Path:
     """Write `RUN/report.html` for a run that held nothing out: how training went, and the plan."""
     page = training_page(
@@ -108,12 +120,18 @@ def write_training_page(run: Run, dataset: Dataset) -> Path:
 
 
 def segment_with(predictor: Predictor) -> Segment:
-    """Make a predictor give what scoring takes."""
+    """Make a predictor give what scoring takes, tidied up as its model asks for."""
+    model = predictor.model
 
     def segment(case: Case) -> Segmented:
         found = predictor.predict(case.image, case.geometry)
         return Segmented(
-            segmentation=found.segmentation(),
+            segmentation=postprocess(
+                found.segmentation(),
+                case.geometry.element_volume_mm3,
+                model.classes.foreground,
+                model.postprocessing,
+            ),
             probability=found.probability,
             unscaled=found.unscaled,
         )

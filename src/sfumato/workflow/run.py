@@ -73,6 +73,7 @@ class Run:
         train_cases: What patches are cut from.
         validation_cases: What is scored along the way.
         calibration_cases: What the model's temperature is fitted on.
+        calibration_data: The same cases as they stand in their files.
         device: Where the network computes.
         start: The model whose weights training starts from; None for random ones.
     """
@@ -85,6 +86,7 @@ class Run:
     train_cases: StoredCases
     validation_cases: StoredCases
     calibration_cases: StoredCases
+    calibration_data: Dataset
     device: torch.device
     start: StartingModel | None = None
 
@@ -149,6 +151,7 @@ def start_run(
             dataset.select(_validation_ids(split, config)), config, out, track
         ),
         calibration_cases=_prepare(dataset.select(split.calibration_ids), config, out, track),
+        calibration_data=dataset.select(split.calibration_ids),
         device=device,
         start=start,
     )

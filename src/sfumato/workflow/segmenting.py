@@ -4,7 +4,8 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,36 @@ from sfumato.image.dicom_seg import check_can_write_dicom
 from sfumato.image.files import is_dicom, read_channels
 from sfumato.image.geometry import Geometry
 from sfumato.image.names import FileType
+from sfumato.image.probabilities import WritePart
 from sfumato.inference.ensemble import Ensemble
+from sfumato.inference.uncertainty import VolumeSums
+from sfumato.labels.postprocessing import PostprocessingSettings, postprocess
 from sfumato.model.trained import TrainedModel
 from sfumato.storage import write_text
 from sfumato.workflow.case_files import CaseFiles
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.tracking import Track, silently
+from sfumato.workflow.volumes import CaseVolumes, write_volumes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRequest:
+    """What is written of each case.
+
+    Attributes:
+        has_probabilities: Whether the class probabilities are.
+        has_uncertainty: Whether nested contours of each structure are, and a table of volumes.
+        level: How often an interval of a volume shall hold the true one.
+        has_postprocessing: Whether segmentations are tidied up as the models ask for.
+        file_type: What segmentations are written as.
+    """
+
+    has_probabilities: bool = False
+    has_uncertainty: bool = False
+    level: float = 0.9
+    has_postprocessing: bool = True
+    file_type: FileType = "same"
 
 
 def gather_inputs(inputs: Sequence[Dataset]) -> list[CaseRecord]:
@@ -76,9 +100,7 @@ def segment_cases(
     ensemble: Ensemble,
     records: Sequence[CaseRecord],
     out: Path,
-    *,
-    has_probabilities: bool = False,
-    file_type: FileType = "same",
+    request: SegmentRequest | None = None,
     track: Track = silently,
 ) -> list[Failure]:
     """Segment many cases into a folder.
@@ -91,41 +113,48 @@ def segment_cases(
         ensemble: The model, or several.
         records: Images to segment; labels they may have are not looked at.
         out: Folder of the segmentations.
-        has_probabilities: Whether the class probabilities are written too.
-        file_type: What segmentations are written as.
+        request: What is written.
         track: Told how far the job is.
 
     Returns:
         The cases that could not be segmented.
     """
+    request = request or SegmentRequest()
     failures: dict[str, Failure] = {}
     seconds: dict[str, float] = {}
-    writings: list[tuple[str, Future[None]]] = []
+    writings: list[tuple[str, Future[CaseVolumes]]] = []
+    tidying = ensemble.postprocessing if request.has_postprocessing else PostprocessingSettings()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         readings = _read_ahead(reader, records)
         for record, reading in track(readings, "Segmenting", len(records)):
             started = time.monotonic()
-            files = CaseFiles(record=record, out=out, model=ensemble.model, file_type=file_type)
+            files = CaseFiles(
+                record=record, out=out, model=ensemble.model, file_type=request.file_type
+            )
             try:
                 image, geometry = reading.result()
-                label = _segment_case(ensemble, image, geometry, files, has_probabilities)
+                label, sums = _segment_case(ensemble, image, geometry, files, request)
                 wait([writing for _, writing in writings[-1:]])
-                writing = writer.submit(files.write_segmentation, label, geometry)
+                writing = writer.submit(_finish, label, sums, geometry, files, tidying)
                 writings.append((record.id, writing))
             except (SfumatoError, MemoryError) as error:
                 failures[record.id] = Failure.of(record.id, error)
             seconds[record.id] = round(time.monotonic() - started, 3)
+    volumes: list[CaseVolumes] = []
     for case_id, writing in writings:
         try:
-            writing.result()
+            volumes.append(writing.result())
         except (SfumatoError, MemoryError) as error:
             failures[case_id] = Failure.of(case_id, error)
+    if request.has_uncertainty:
+        write_volumes(volumes, ensemble, request.level, out)
     first, *others = ensemble.predictors
     report = {
         **provenance(),
         "model": first.model.about,
         "inference": first.settings.model_dump(mode="json"),
         "engine": first.engine,
+        "postprocessing": tidying.model_dump(mode="json", exclude_defaults=True),
         "with": [{"model": p.model.about, "engine": p.engine} for p in others],
         "seconds": seconds,
         "failures": {failure.case_id: failure.reason for failure in failures.values()},
@@ -151,13 +180,37 @@ def _segment_case(
     image: Image,
     geometry: Geometry,
     files: CaseFiles,
-    has_probabilities: bool,
-) -> Label:
-    """Return the segmentation; probabilities are written."""
+    request: SegmentRequest,
+) -> tuple[Label, VolumeSums]:
+    """Return the segmentation and what its volumes need; all else is written."""
     segmentation = np.empty(geometry.shape, np.uint8)
-    with files.probability_writer(geometry) if has_probabilities else nullcontext() as write:
+    sums = VolumeSums(len(ensemble.model.classes), geometry.element_volume_mm3)
+    with ExitStack() as stack:
+        writers: list[WritePart] = []
+        if request.has_probabilities or request.has_uncertainty:
+            writers.append(stack.enter_context(files.probability_writer(geometry)))
+        if request.has_uncertainty:
+            writers.append(stack.enter_context(files.contour_writer(geometry)))
         for slab in ensemble.predict_slabs(image, geometry):
             segmentation[slab.place] = slab.segmentation()
-            if write is not None:
+            if request.has_uncertainty:
+                sums.add(slab.probability)
+            for write in writers:
                 write(slab.place, slab.probability)
-    return segmentation
+    return segmentation, sums
+
+
+def _finish(
+    segmentation: Label,
+    sums: VolumeSums,
+    geometry: Geometry,
+    files: CaseFiles,
+    tidying: PostprocessingSettings,
+) -> CaseVolumes:
+    """Tidy up a segmentation and write it."""
+    names, element_volume = files.model.classes.foreground, geometry.element_volume_mm3
+    tidy = postprocess(segmentation, element_volume, names, tidying)
+    files.write_segmentation(tidy, geometry)
+    return CaseVolumes(
+        case_id=files.record.id, estimates=sums.estimates(tidy), is_placed=geometry.is_placed
+    )
