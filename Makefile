@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard src/sfumato/_kernel/*.?pp
 # torch comes first and with its full version, so that a CPU build (2.13.0+cpu) is taken where
 # pip finds one. The default build for Linux brings CUDA along.
 	@$(PIP) install torch==2.13.0
-	@$(PIP) install --editable '.[demo,dicom]' --group dev
+	@$(PIP) install --editable '.[demo,dicom,server]' --group dev
 	@touch $@
 
 demo: setup

@@ -8,6 +8,7 @@
   - DatasetError     a folder or manifest cannot be understood as a data set
   - TrainingError    training cannot go on
   - ModelError       a trained model or checkpoint cannot be loaded or used
+  - ServerError      a server cannot be reached, or refuses
 """
 
 from collections.abc import Iterable
@@ -53,6 +54,10 @@ class TrainingError(SfumatoError):
 
 class ModelError(SfumatoError):
     """A trained model or checkpoint cannot be loaded or used."""
+
+
+class ServerError(SfumatoError):
+    """A server cannot be reached, or refuses."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:

@@ -9,8 +9,8 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "sfumato"
 LAYERS = [
     "errors", "_kernel", "arrays", "settings", "storage", "image", "labels", "metrics", "cases",
-    "model", "inference", "training", "evaluation", "report", "config", "workflow", "cli",
-    "__main__",
+    "model", "inference", "training", "evaluation", "report", "config", "workflow", "service",
+    "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py")
 MEANINGLESS_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "engine"}

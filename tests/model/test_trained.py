@@ -18,7 +18,7 @@ from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.classes import ClassList
 from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.model.network import NetworkSettings, build_network
-from sfumato.model.trained import DESCRIPTION, WEIGHTS, TrainedModel, read_temperature
+from sfumato.model.trained import DESCRIPTION, WEIGHTS, TrainedModel, read_description
 
 NETWORK = NetworkSettings(
     features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3), (3, 3), (3, 3))
@@ -213,9 +213,11 @@ def test_a_weight_too_few_or_too_many_is_told(folder: Path) -> None:
 
 
 def test_the_temperature_is_kept(folder: Path) -> None:
-    assert TrainedModel.load(folder).temperature == read_temperature(folder) == 1
+    assert TrainedModel.load(folder).temperature == read_description(folder).temperature == 1
     replace(make_model(), temperature=1.75).save(folder)
-    assert TrainedModel.load(folder).temperature == read_temperature(folder.parent) == 1.75
+    assert (
+        TrainedModel.load(folder).temperature == read_description(folder.parent).temperature == 1.75
+    )
 
 
 def test_a_model_from_before_temperatures_has_none(folder: Path) -> None:

@@ -16,6 +16,7 @@ from sfumato.cli.exit_codes import INTERRUPTED, OUR_ERROR, USERS_ERROR
 from sfumato.cli.export import export
 from sfumato.cli.info import info
 from sfumato.cli.segment import segment
+from sfumato.cli.serve import serve
 from sfumato.cli.soften import soften
 from sfumato.cli.sweep import sweep
 from sfumato.cli.train import train
@@ -37,7 +38,9 @@ app = typer.Typer(
     [bold]Own data:[/]    sfumato train my_data --out run --time 20min
                  sfumato segment run new_images --out segmentations""",
 )
-for command in (demo, info, soften, sweep, audit, train, segment, evaluate, convert, export):
+for command in (
+    demo, info, soften, sweep, audit, train, segment, evaluate, convert, export, serve
+):  # fmt: skip
     app.command(no_args_is_help=command is not demo)(command)
 app.command(no_args_is_help=True, cls=ListOptions)(compare)
 

@@ -37,7 +37,8 @@ def read_picture(path: Path, *, is_label: bool) -> tuple[Elements, Geometry]:
         n_bits, is_gray = _png_depth(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Picture.DecompressionBombWarning)
-            with Picture.open(path) as picture:
+            # Pillow goes by content, and some of its other formats start programs.
+            with Picture.open(path, formats=("PNG", "JPEG")) as picture:
                 elements = _picture_elements(picture, is_label)
     except Picture.DecompressionBombError as error:
         raise FileError(path, "is too large for a PNG or JPEG picture; save it as TIFF") from error

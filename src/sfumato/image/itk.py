@@ -21,6 +21,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 # ITK counts a flat image x first and has no patient there: swapping both the indices and the
 # millimetres gives rows first, and an image without rotation the plain diagonal affine.
 _SWAP = np.array([[0.0, 1.0], [1.0, 0.0]])
+_PIECE = 1 << 20
 _UNZIP_EITHER = 47  # zlib's window size that accepts zlib and gzip streams alike
 
 
@@ -102,10 +103,10 @@ def _check_stream(path: Path, header: dict[str, str], start: int) -> None:
     with path.open("rb") as file:
         file.seek(start)
         while not unzip.eof:
-            block = file.read(1 << 20)
+            block = unzip.unconsumed_tail or file.read(_PIECE)
             if not block:
                 raise OSError("the compressed data end too early")
-            unzip.decompress(block)
+            unzip.decompress(block, _PIECE)
 
 
 def _header_spacings(path: Path, header: dict[str, str]) -> list[float]:

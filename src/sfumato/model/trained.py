@@ -27,7 +27,7 @@ DESCRIPTION = "model.toml"
 WEIGHTS = "weights.safetensors"
 
 
-class _Description(Settings):
+class ModelDescription(Settings):
     """What `model.toml` says."""
 
     format_version: int
@@ -87,7 +87,7 @@ class TrainedModel:
     def save(self, folder: Path | str) -> None:
         """Write the model to a folder, replacing one that is there."""
         folder = Path(folder)
-        description = _Description(
+        description = ModelDescription(
             format_version=FORMAT_VERSION,
             n_channels=self.n_channels,
             window=self.window,
@@ -175,13 +175,13 @@ class TrainedModel:
         return any((path / place / DESCRIPTION).is_file() for place in (".", "model"))
 
 
-def read_temperature(place: Path) -> float:
-    """Read the temperature of a model, without its weights.
+def read_description(place: Path) -> ModelDescription:
+    """Read what a model is, without its weights.
 
     Raises:
         ModelError: If there is no model, or it is damaged.
     """
-    return _read_description(model_folder(place) / DESCRIPTION).temperature
+    return _read_description(model_folder(place) / DESCRIPTION)
 
 
 def _channels(n: int) -> str:
@@ -206,7 +206,7 @@ def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
     return unique
 
 
-def _read_description(path: Path) -> _Description:
+def _read_description(path: Path) -> ModelDescription:
     if not path.is_file():
         raise ModelError(
             f"{path.parent}: is no trained model (there is no {path.name} in it); give the folder"
@@ -220,7 +220,7 @@ def _read_description(path: Path) -> _Description:
                 f"{path}: the model has format {version}, but this sfumato reads up to"
                 f" {FORMAT_VERSION}; update sfumato"
             )
-        return _Description.model_validate(content)
+        return ModelDescription.model_validate(content)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, OSError) as error:
         raise ModelError(
             f"{path}: is damaged; copy the model again from where it was trained"

@@ -21,7 +21,7 @@ from sfumato.evaluation.runs import Condition, RunScores, run_scores_of
 from sfumato.evaluation.spoilt import SpoiltSummary
 from sfumato.evaluation.summary import nan_to_null
 from sfumato.metrics.calibration import ReliabilityCurve, merge
-from sfumato.model.trained import read_temperature
+from sfumato.model.trained import read_description
 from sfumato.report.comparison_curves import LearningCurve
 from sfumato.report.comparison_page import ExperimentPictures, comparison_page
 from sfumato.report.comparison_tables import TrainingLength
@@ -181,7 +181,7 @@ def _run_document(cell: Cell, out: Path) -> dict[str, Any]:
         "folder": cell.folder(out).relative_to(out).as_posix(),
         "steps": last.get("step", 0),
         "seconds": last.get("elapsed_seconds", 0.0),
-        "temperature": read_temperature(cell.folder(out)),
+        "temperature": read_description(cell.folder(out)).temperature,
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from sfumato.image.geometry import Geometry
 from sfumato.image.names import FileType
 from sfumato.image.probabilities import WritePart
 from sfumato.inference.ensemble import Ensemble
+from sfumato.inference.probability import ProbabilitySlab
 from sfumato.inference.uncertainty import VolumeSums
 from sfumato.labels.postprocessing import PostprocessingSettings, postprocess
 from sfumato.model.trained import TrainedModel
@@ -28,6 +29,9 @@ from sfumato.workflow.failures import Failure
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.tracking import Track, silently
 from sfumato.workflow.volumes import CaseVolumes, write_volumes
+
+Watch = Callable[[Iterator[ProbabilitySlab], Image, Geometry], Iterator[ProbabilitySlab]]
+"""Passes the parts of a case's probabilities through, to look at them on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +100,21 @@ def load_models(places: Sequence[Path]) -> list[TrainedModel]:
     return [first, *others]
 
 
+def unwatched(
+    slabs: Iterator[ProbabilitySlab], image: Image, geometry: Geometry
+) -> Iterator[ProbabilitySlab]:
+    """Pass parts through and tell nobody."""
+    return slabs
+
+
 def segment_cases(
     ensemble: Ensemble,
     records: Sequence[CaseRecord],
     out: Path,
     request: SegmentRequest | None = None,
     track: Track = silently,
+    *,
+    watch: Watch = unwatched,
 ) -> list[Failure]:
     """Segment many cases into a folder.
 
@@ -115,6 +128,7 @@ def segment_cases(
         out: Folder of the segmentations.
         request: What is written.
         track: Told how far the job is.
+        watch: Sees every case while it is segmented; what it raises ends the job.
 
     Returns:
         The cases that could not be segmented.
@@ -133,7 +147,8 @@ def segment_cases(
             )
             try:
                 image, geometry = reading.result()
-                label, sums = _segment_case(ensemble, image, geometry, files, request)
+                slabs = watch(ensemble.predict_slabs(image, geometry), image, geometry)
+                label, sums = _segment_case(slabs, geometry, files, request)
                 wait([writing for _, writing in writings[-1:]])
                 writing = writer.submit(_finish, label, sums, geometry, files, tidying)
                 writings.append((record.id, writing))
@@ -176,22 +191,21 @@ def _read_ahead(
 
 
 def _segment_case(
-    ensemble: Ensemble,
-    image: Image,
+    slabs: Iterator[ProbabilitySlab],
     geometry: Geometry,
     files: CaseFiles,
     request: SegmentRequest,
 ) -> tuple[Label, VolumeSums]:
     """Return the segmentation and what its volumes need; all else is written."""
     segmentation = np.empty(geometry.shape, np.uint8)
-    sums = VolumeSums(len(ensemble.model.classes), geometry.element_volume_mm3)
+    sums = VolumeSums(len(files.model.classes), geometry.element_volume_mm3)
     with ExitStack() as stack:
         writers: list[WritePart] = []
         if request.has_probabilities or request.has_uncertainty:
             writers.append(stack.enter_context(files.probability_writer(geometry)))
         if request.has_uncertainty:
             writers.append(stack.enter_context(files.contour_writer(geometry)))
-        for slab in ensemble.predict_slabs(image, geometry):
+        for slab in slabs:
             segmentation[slab.place] = slab.segmentation()
             if request.has_uncertainty:
                 sums.add(slab.probability)

@@ -1,0 +1,1 @@
+"""The HTTP application: segments what is sent to it, and shows it."""

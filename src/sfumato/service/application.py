@@ -1,0 +1,79 @@
+"""The web application, put together from its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+
+from sfumato.service import routes_jobs, routes_operations
+from sfumato.service.jobs import JobList
+from sfumato.service.metrics import Metrics
+from sfumato.service.models import show_models
+from sfumato.service.routes_page import PAGE_FILES, page_router
+from sfumato.service.security import Guard
+from sfumato.service.settings import ServiceSettings
+from sfumato.service.state import Service
+from sfumato.service.supervisor import Supervisor
+
+
+def create_service(settings: ServiceSettings) -> Service:
+    """Open the server's folder, without starting anything.
+
+    Raises:
+        ModelError: If a model is missing or damaged.
+        FileError: If the folder cannot be made.
+    """
+    models = show_models(settings.models)
+    (settings.data / "jobs").mkdir(parents=True, exist_ok=True)
+    jobs = JobList(settings.data / "jobs.sqlite")
+    supervisor = Supervisor(settings, jobs)
+    metrics = Metrics(jobs.counts, lambda: supervisor.n_restarts, lambda: supervisor.is_ready)
+    return Service(
+        settings=settings, jobs=jobs, supervisor=supervisor, models=tuple(models), metrics=metrics
+    )
+
+
+def create_app(service: Service) -> FastAPI:
+    """Make the application of a server; the worker starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.supervisor.start()
+        yield
+        service.supervisor.stop()
+        service.jobs.close()
+
+    app = FastAPI(
+        title="sfumato",
+        summary="Segments medical images.",
+        version="1",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # It would load its program from elsewhere.
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],  # Guard asks for it; this describes.
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for router in (routes_jobs.router, routes_operations.router, page_router()):
+        app.include_router(router)
+    app.add_exception_handler(RequestValidationError, _plain_problem)
+    app.add_middleware(
+        Guard,
+        token=service.settings.token,
+        hosts=service.settings.hosts,
+        page_places=frozenset(PAGE_FILES),
+        metrics=service.metrics,
+    )
+    return app
+
+
+async def _plain_problem(_request: Request, error: Exception) -> JSONResponse:
+    """Say in one line what is wrong with a request, without repeating what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][:2])
+    return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)

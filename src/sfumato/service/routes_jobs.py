@@ -1,0 +1,315 @@
+"""Jobs: send an image, watch, fetch what became of it, cancel, delete."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from sfumato.service.job_files import job_files, remove_folder
+from sfumato.service.jobs import Job, Stage, State, shown_time
+from sfumato.service.results import Kind
+from sfumato.service.state import JobId, Service, TheService, problems
+from sfumato.service.uploads import Upload, UploadLimits, case_name, receive_form
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_LOOK_SECONDS = 0.2
+_QUIET_SECONDS = 15.0
+_RETRY_SECONDS = 10
+_MEDIA_TYPES = {".gz": "application/gzip", ".json": "application/json", ".dcm": "application/dicom"}
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "image"],
+                    "properties": {
+                        "model": {"type": "string"},
+                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "options": {"type": "string", "contentMediaType": "application/json"},
+                        "name": {"type": "string", "maxLength": 80},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class Options(BaseModel):
+    """What is written of a case."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    probabilities: bool = True
+    uncertainty: bool = True
+    level: float = Field(default=0.9, gt=0, lt=1)
+    postprocessing: bool = True
+    format: Literal["same", "nifti"] = "same"
+
+
+class ShownResult(BaseModel):
+    """A file to show or to keep."""
+
+    name: str
+    kind: Kind
+    value: int | None = Field(serialization_alias="class")
+    level: float | None
+    bytes: int
+
+
+class ShownJob(BaseModel):
+    """A job, as far as clients are told of it."""
+
+    id: str
+    model: str
+    name: str
+    state: State
+    stage: Stage | None
+    progress: float
+    seconds_left: float | None
+    position: int | None
+    created: str
+    finished: str | None
+    message: str | None
+    results: list[ShownResult]
+
+
+class OutputFile(BaseModel):
+    """A file that `sfumato segment` writes."""
+
+    name: str
+    bytes: int
+
+
+def show(job: Job, positions: dict[str, int]) -> ShownJob:
+    """Return a job as clients see it."""
+    seconds_left = job.seconds_left()
+    return ShownJob(
+        id=job.id,
+        model=job.model,
+        name=job.name,
+        state=job.state,
+        stage=job.stage,
+        progress=job.progress,
+        seconds_left=None if seconds_left is None else round(seconds_left, 1),
+        position=positions.get(job.id),
+        created=shown_time(job.created) or "",
+        finished=shown_time(job.finished),
+        message=job.message,
+        results=[ShownResult.model_validate(vars(result)) for result in job.results],
+    )
+
+
+def show_now(service: Service, job_id: str) -> ShownJob:
+    """Return a job as it is now.
+
+    Raises:
+        HTTPException: 404 if there is none.
+    """
+    return show(service.job(job_id), service.jobs.positions())
+
+
+@router.post(
+    "", status_code=202, openapi_extra=_FORM, responses=problems(400, 408, 413, 415, 429, 507)
+)
+async def send_image(request: Request, service: TheService) -> ShownJob:
+    """Send an image to be segmented."""
+    return await receive_job(request, service)
+
+
+async def receive_job(
+    request: Request, service: Service, file_field: str = "image", **given: str
+) -> ShownJob:
+    """Take an upload and put it into the queue.
+
+    Args:
+        request: The form.
+        service: The server.
+        file_field: The field that files come in.
+        given: Fields that count as sent.
+
+    Raises:
+        HTTPException: If it cannot be taken.
+    """
+    job_id = secrets.token_hex(16)
+    folder = service.uploads_folder / job_id
+    await _reserve(service)
+    try:
+        await run_in_threadpool((folder / "input").mkdir, parents=True)
+        upload = await _receive(request, service, folder / "input", file_field)
+        upload.texts.update(given)
+        return await run_in_threadpool(_enqueue, service, job_id, folder, upload)
+    except OSError:
+        raise HTTPException(507, "the server's disk is full; try again later") from None
+    finally:
+        service.n_uploads -= 1
+        await run_in_threadpool(remove_folder, folder)
+
+
+async def _reserve(service: Service) -> None:
+    """Keep a place in the queue for what comes.
+
+    Raises:
+        HTTPException: 429 if there is none.
+    """
+    counts = await run_in_threadpool(service.jobs.counts)
+    if counts.get("queued", 0) + service.n_uploads >= service.settings.queue_length:
+        raise HTTPException(
+            429, "too many jobs wait; try again later", {"Retry-After": str(_RETRY_SECONDS)}
+        )
+    service.n_uploads += 1
+
+
+async def _receive(request: Request, service: Service, folder: Path, file_field: str) -> Upload:
+    settings = service.settings
+    limits = UploadLimits(
+        n_bytes=settings.upload_bytes,
+        idle_seconds=settings.idle_seconds,
+        total_seconds=settings.upload_seconds,
+    )
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limits.n_bytes:
+        raise HTTPException(413, f"more than {limits.n_bytes} bytes; send less")
+    content_type = request.headers.get("content-type", "")
+
+    async def counted() -> AsyncIterator[bytes]:
+        async for piece in request.stream():
+            service.metrics.received(len(piece))
+            yield piece
+
+    return await receive_form(content_type, counted(), folder, limits, file_field)
+
+
+def _enqueue(service: Service, job_id: str, folder: Path, upload: Upload) -> ShownJob:
+    if unknown := sorted(upload.texts.keys() - {"model", "options", "name"}):
+        raise HTTPException(422, f"the form has {len(unknown)} unknown fields")
+    model = service.model(upload.texts.get("model", ""))
+    try:
+        options = Options.model_validate_json(upload.texts.get("options") or "{}")
+    except ValidationError:
+        known = ", ".join(Options.model_fields)
+        raise HTTPException(422, f"options must be JSON with {known}") from None
+    name = case_name(upload)
+    files = job_files(service.settings.data, job_id)
+    files.folder.parent.mkdir(exist_ok=True)
+    folder.rename(files.folder)
+    kept = {**options.model_dump(), "file_names": upload.names}
+    service.jobs.add(job_id, model.name, name, kept, {"kind": "upload"})
+    return show_now(service, job_id)
+
+
+@router.get("", responses=problems())
+def list_jobs(
+    service: TheService, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[ShownJob]:
+    """List jobs, the newest first."""
+    positions = service.jobs.positions()
+    return [show(job, positions) for job in service.jobs.newest(limit)]
+
+
+@router.get("/{job_id}", responses=problems(404))
+def get_job(job_id: JobId, service: TheService) -> ShownJob:
+    """Tell how far a job is."""
+    return show_now(service, job_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={**problems(404), 200: {"content": {"text/event-stream": {}}}},
+)
+async def watch_job(job_id: JobId, service: TheService) -> StreamingResponse:
+    """Tell how far a job is whenever that changes, until it has ended."""
+    await run_in_threadpool(service.job, job_id)
+    headers = {"X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        _events(job_id, service), media_type="text/event-stream", headers=headers
+    )
+
+
+async def _events(job_id: str, service: Service) -> AsyncIterator[str]:
+    last, quiet_seconds = "", 0.0
+    while not service.is_stopping.is_set():
+        try:
+            job = await run_in_threadpool(show_now, service, job_id)
+        except HTTPException:  # It was deleted.
+            return
+        text = job.model_dump_json(by_alias=True)
+        if text != last:
+            yield f"event: job\ndata: {text}\n\n"
+            last, quiet_seconds = text, 0.0
+        if job.finished is not None:
+            return
+        if quiet_seconds > _QUIET_SECONDS:  # So that nobody between takes us for dead.
+            yield ": still here\n\n"
+            quiet_seconds = 0.0
+        await asyncio.sleep(_LOOK_SECONDS)
+        quiet_seconds += _LOOK_SECONDS
+
+
+@router.get(
+    "/{job_id}/results/{name}",
+    response_class=FileResponse,
+    responses={**problems(404), 200: {"content": {"application/octet-stream": {}}}},
+)
+def get_result(job_id: JobId, name: str, service: TheService) -> FileResponse:
+    """Fetch a file that a viewer shows."""
+    job = service.job(job_id)
+    if name not in {result.name for result in job.results}:
+        raise HTTPException(404, "there is no such result")
+    return _file(service.files(job_id).view / name)
+
+
+@router.get("/{job_id}/output", responses=problems(404))
+def list_output(job_id: JobId, service: TheService) -> list[OutputFile]:
+    """List the files that `sfumato segment` writes."""
+    if service.job(job_id).state != "done":
+        return []
+    folder = service.files(job_id).output
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [
+        OutputFile(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size)
+        for path in paths
+    ]
+
+
+@router.get(
+    "/{job_id}/output/{name:path}",
+    response_class=FileResponse,
+    responses={**problems(404), 200: {"content": {"application/octet-stream": {}}}},
+)
+def get_output(job_id: JobId, name: str, service: TheService) -> FileResponse:
+    """Fetch a file that `sfumato segment` writes."""
+    if name not in {file.name for file in list_output(job_id, service)}:
+        raise HTTPException(404, "there is no such file")
+    return _file(service.files(job_id).output / name)
+
+
+def _file(path: Path) -> FileResponse:
+    media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+    return FileResponse(path, media_type=media_type, filename=path.name)
+
+
+@router.post("/{job_id}/cancel", responses=problems(404))
+def cancel_job(job_id: JobId, service: TheService) -> ShownJob:
+    """Stop a job that waits or runs; one that has ended stays as it is."""
+    service.job(job_id)
+    service.jobs.cancel(job_id)
+    return show_now(service, job_id)
+
+
+@router.delete("/{job_id}", status_code=204, responses=problems(404))
+def delete_job(job_id: JobId, service: TheService) -> Response:
+    """Remove a job with all of its files, whether it has ended or not."""
+    service.job(job_id)
+    service.jobs.delete(job_id)
+    service.supervisor.tidy()
+    return Response(status_code=204)
