@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
+from tests.pipeline.conftest import write_volumes
 
 from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
 from sfumato.labels.classes import ClassList
@@ -56,6 +58,12 @@ def save_nifti(path: Path, values: np.ndarray) -> Path:
     affine[:3, 3] = (-3, 5, 7)
     nibabel.save(nibabel.Nifti1Image(values, affine), path)
     return path
+
+
+def finish(client: ServiceClient, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait for the end of a job."""
+    *_, last = client.watch(job["id"])
+    return last
 
 
 @dataclass(kw_only=True)
@@ -130,10 +138,21 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a volume, its axes all turned, with a label of two structures."""
+    return write_volumes(tmp_path_factory.mktemp("training") / "balls", n_cases=2)
+
+
+@pytest.fixture(scope="session")
+def server(
+    models: Path, training_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """Give a server that many tests share; each looks at jobs of its own alone."""
     running = start_server(
-        tmp_path_factory.mktemp("server"), models / "body", models / "slide", models / "pair"
+        tmp_path_factory.mktemp("server"),
+        *(models / name for name in ("body", "slide", "pair")),
+        "--dataset",
+        training_data,
     )
     wait_until(lambda: has_event(running, "worker_ready"), running)
     yield running

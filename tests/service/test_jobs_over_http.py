@@ -12,15 +12,10 @@ import pytest
 from PIL import Image as Picture
 from tests.dicom_series import write_series
 from tests.pipeline.conftest import run_here
-from tests.service.conftest import save_nifti, volume
+from tests.service.conftest import finish, save_nifti, volume
 
 from sfumato.errors import ServerError
 from sfumato.service.client import ServiceClient
-
-
-def finish(client: ServiceClient, job: dict[str, Any]) -> dict[str, Any]:
-    *_, last = client.watch(job["id"])
-    return last
 
 
 def segment_here(model: Path, image: Path, out: Path, *options: str) -> Path:

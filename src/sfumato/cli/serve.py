@@ -25,6 +25,10 @@ def serve(
     data: Annotated[
         Path, typer.Option("--data", help="The server's own folder: jobs, uploads, results.")
     ] = Path("sfumato_server"),
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", help="Training cases to look at in the tab of labels."),
+    ] = None,
     keep: Annotated[
         float, typer.Option("--keep", help="Hours after which results are deleted.")
     ] = 24.0,
@@ -70,6 +74,7 @@ def serve(
     settings = ServiceSettings(
         models=name_models(models),
         data=data.absolute(),
+        dataset=None if dataset is None else dataset.absolute(),
         device=device,
         engine=engine,
         token=token,

@@ -8,7 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
-from sfumato.service import routes_jobs, routes_operations
+from sfumato.cases.dataset import Dataset
+from sfumato.service import routes_cases, routes_jobs, routes_operations
 from sfumato.service.jobs import JobList
 from sfumato.service.metrics import Metrics
 from sfumato.service.models import show_models
@@ -17,6 +18,7 @@ from sfumato.service.security import Guard
 from sfumato.service.settings import ServiceSettings
 from sfumato.service.state import Service
 from sfumato.service.supervisor import Supervisor
+from sfumato.service.training_cases import TrainingCases
 
 
 def create_service(settings: ServiceSettings) -> Service:
@@ -24,15 +26,23 @@ def create_service(settings: ServiceSettings) -> Service:
 
     Raises:
         ModelError: If a model is missing or damaged.
+        DatasetError: If the training cases cannot be understood.
         FileError: If the folder cannot be made.
     """
     models = show_models(settings.models)
+    dataset = None if settings.dataset is None else Dataset.open(settings.dataset)
+    cases = None if dataset is None else TrainingCases(dataset)
     (settings.data / "jobs").mkdir(parents=True, exist_ok=True)
     jobs = JobList(settings.data / "jobs.sqlite")
     supervisor = Supervisor(settings, jobs)
     metrics = Metrics(jobs.counts, lambda: supervisor.n_restarts, lambda: supervisor.is_ready)
     return Service(
-        settings=settings, jobs=jobs, supervisor=supervisor, models=tuple(models), metrics=metrics
+        settings=settings,
+        jobs=jobs,
+        supervisor=supervisor,
+        models=tuple(models),
+        metrics=metrics,
+        cases=cases,
     )
 
 
@@ -58,7 +68,8 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for router in (routes_jobs.router, routes_operations.router, page_router()):
+    routers = (routes_jobs.router, routes_cases.router, routes_operations.router, page_router())
+    for router in routers:
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _plain_problem)
     app.add_middleware(

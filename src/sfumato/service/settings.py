@@ -15,6 +15,7 @@ class ServiceSettings(Settings):
     Attributes:
         models: Name of each model, and its folder.
         data: The server's own folder: list of jobs, uploads, results.
+        dataset: Training cases to look at; None where there are none.
         device: Where networks compute.
         engine: What computes them, see `compute_with`.
         token: What requests must show; None where nothing is asked for.
@@ -33,6 +34,7 @@ class ServiceSettings(Settings):
 
     models: dict[str, Path]
     data: Path
+    dataset: Path | None = None
     device: str = "auto"
     engine: str = "auto"
     token: str | None = None

@@ -15,6 +15,7 @@ from sfumato.service.metrics import Metrics
 from sfumato.service.models import ShownModel
 from sfumato.service.settings import ServiceSettings
 from sfumato.service.supervisor import Supervisor
+from sfumato.service.training_cases import TrainingCases
 
 _MOST_COMPUTING = 2
 
@@ -29,6 +30,7 @@ class Service:
         supervisor: Who keeps the worker alive.
         models: What is offered.
         metrics: What is counted.
+        cases: The training cases to look at, if any.
         is_stopping: Set when the server was told to stop; streams end then.
         n_uploads: How many uploads are coming in.
         computing: Keeps what is computed at once, in this process, to a few.
@@ -39,6 +41,7 @@ class Service:
     supervisor: Supervisor
     models: tuple[ShownModel, ...]
     metrics: Metrics
+    cases: TrainingCases | None = None
     is_stopping: asyncio.Event = field(default_factory=asyncio.Event)
     n_uploads: int = 0
     computing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_COMPUTING))
