@@ -57,7 +57,11 @@ class ModelError(SfumatoError):
 
 
 class ServerError(SfumatoError):
-    """A server cannot be reached, or refuses."""
+    """A server cannot be reached, or refuses; `retry_seconds` says when to ask again, if ever."""
+
+    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:

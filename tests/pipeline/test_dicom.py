@@ -3,10 +3,6 @@
 import json
 import logging
 import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from tests.dicom_series import PATIENT, write_series
+from tests.orthanc import Archive
 from tests.pipeline.conftest import SMALL_VOLUME, train_briefly
 
 from sfumato.image import dicom_seg
@@ -199,63 +196,14 @@ def test_nothing_of_the_patient_is_printed_or_recorded(
     assert (out / "series1.dcm").is_file()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-class Archive:
-    """A running Orthanc, through its REST interface."""
-
-    def __init__(self, port: int) -> None:
-        self._address = f"http://127.0.0.1:{port}"
-
-    def ask(self, place: str, content: bytes | None = None) -> bytes:
-        request = urllib.request.Request(self._address + place, data=content)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.read()
-
-    def store(self, path: Path) -> str:
-        return json.loads(self.ask("/instances", path.read_bytes()))["ID"]
-
-
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    """Start Debian's Orthanc on loopback, with nothing but a folder of its own."""
-    program = shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("no Orthanc on this machine (apt install orthanc)")
-    folder = tmp_path_factory.mktemp("orthanc")
-    port = free_port()
-    settings = {
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "index"),
-        "HttpPort": port,
-        "HttpBindAddresses": ["127.0.0.1"],
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomServerEnabled": False,
-        "Plugins": [],
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [program, str(folder / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT
-        )
-    archive = Archive(port)
+    archive = Archive(tmp_path_factory.mktemp("orthanc"))
     try:
-        for _ in range(120):
-            try:
-                archive.ask("/system")
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.25)
+        archive.start()
         yield archive
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        archive.stop()
 
 
 def test_a_segmentation_is_filed_with_its_series_by_an_archive(

@@ -23,8 +23,12 @@ from sfumato.labels.classes import ClassList
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.model.trained import TrainedModel
 from sfumato.service.client import ServiceClient
+from sfumato.service.settings import ServiceSettings
 
-WAIT_SECONDS = 60.0
+TOKEN = "0123456789abcdef0123456789abcdef"
+LARGEST = 100_000
+WAIT_SECONDS = 300.0
+"""Long, for other work on the machine may take all of it for a while."""
 
 
 def make_model(n_axes: int, n_channels: int = 1) -> TrainedModel:
@@ -79,6 +83,9 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self, token: str | None = None) -> ServiceClient:
+        return ServiceClient(self.url, token, WAIT_SECONDS)
+
     def events(self) -> list[dict[str, object]]:
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
@@ -94,17 +101,31 @@ class Server:
 
 
 def start_server(folder: Path, *arguments: object) -> Server:
+    """Run the command `sfumato serve`."""
+    data = ("--data", folder / "data")
+    options = ("--port=0", "--device=cpu", "--engine=torch")
+    return started(folder, "-m", "sfumato", "serve", *arguments, *data, *options)
+
+
+def start_with(folder: Path, models: dict[str, Path], **settings: Any) -> Server:
+    """Run a server with settings that the command line does not have."""
+    chosen = ServiceSettings(
+        models=models, data=folder / "data", device="cpu", engine="torch", **settings
+    )
+    code = (
+        "import sys; from sfumato.service.serving import serve;"
+        "from sfumato.service.settings import ServiceSettings;"
+        "serve(ServiceSettings.model_validate_json(sys.argv[1]), '127.0.0.1', 0)"
+    )
+    return started(folder, "-c", code, chosen.model_dump_json())
+
+
+def started(folder: Path, *arguments: object) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"log{len(list(folder.glob('log*')))}"
-    command = [
-        sys.executable, "-m", "sfumato", "serve", *map(str, arguments),
-        "--data", str(folder / "data"), "--device=cpu", "--engine=torch",
-    ]  # fmt: skip
-    if not any(str(argument).startswith("--port") for argument in arguments):
-        command.append("--port=0")
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command,
+            [sys.executable, *map(str, arguments)],
             stdout=subprocess.DEVNULL,
             stderr=file,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -159,14 +180,35 @@ def server(
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def strict(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a server that wants a token, takes little and waits briefly."""
+    running = start_with(
+        tmp_path_factory.mktemp("strict"),
+        {"body": models / "body"},
+        token=TOKEN,
+        upload_bytes=LARGEST,
+        queue_length=2,
+        idle_seconds=3.0,
+    )
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 def client(server: Server) -> ServiceClient:
-    return ServiceClient(server.url)
+    return server.client()
 
 
 @pytest.fixture(scope="session")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_nifti(tmp_path_factory.mktemp("scan") / "scan.nii.gz", volume())
+
+
+@pytest.fixture(scope="session")
+def long_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a volume that takes some seconds to segment."""
+    return save_nifti(tmp_path_factory.mktemp("long") / "long.nii.gz", volume(2, (30, 30, 400)))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,17 @@
 """`sfumato segment`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli import options
 from sfumato.image.names import FileType
+
+if TYPE_CHECKING:
+    from sfumato.cases.record import CaseRecord
+    from sfumato.workflow.failures import Failure
+    from sfumato.workflow.segmenting import SegmentRequest
 
 
 def segment(
@@ -61,6 +66,15 @@ def segment(
             help="torch, openvino, onnxruntime; auto takes the fastest that is installed.",
         ),
     ] = "auto",
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", help="Let a server do it; MODEL is its name there."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="A file with the server's token.")
+    ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Segment images with a trained model, or with several together.
@@ -70,20 +84,19 @@ def segment(
     case does not stop the others.
 
     [dim]sfumato segment run scan.nii.gz more_scans/ --out segmentations --probabilities
-    sfumato segment fold_0 scan.nii.gz --with fold_1 --with fold_2 --out segmentations[/]
+    sfumato segment fold_0 scan.nii.gz --with fold_1 --with fold_2 --out segmentations
+    sfumato segment run scan.nii.gz --server http://127.0.0.1:8765 --out segmentations[/]
     """
-    from sfumato.cases.dataset import Dataset
-    from sfumato.cli.console import end_with, say, track
+    from sfumato.cli.console import say, track
+    from sfumato.errors import ConfigError
     from sfumato.inference.ensemble import Ensemble
     from sfumato.inference.predictor import InferenceSettings, Predictor
-    from sfumato.report.metric_words import counted
     from sfumato.storage import claim_folder
     from sfumato.training.loop import compute_dtype
     from sfumato.workflow.devices import choose_device
     from sfumato.workflow.segmenting import (
         SegmentRequest,
         check_file_type,
-        gather_inputs,
         load_models,
         segment_cases,
     )
@@ -95,12 +108,17 @@ def segment(
         has_postprocessing=not no_postprocessing,
         file_type=file_type,
     )
+    if server is not None:
+        if others or mirror or device != "auto" or engine != "auto":
+            raise ConfigError(
+                "--with, --mirror, --device and --engine are decided where the server is started;"
+                " leave them out with --server"
+            )
+        _segment_there(str(model), inputs, out, server, token_file, request, overwrite=overwrite)
+        return
     places = [model, *(others or [])]
     models, chosen = load_models(places), choose_device(device)
-    datasets = [Dataset.open(path) for path in inputs]
-    if (n_channels := models[0].n_channels) > 1:
-        datasets = [dataset.with_joined_channels(n_channels) for dataset in datasets]
-    records = gather_inputs(datasets)
+    records = _records(inputs, models[0].n_channels)
     check_file_type(records, file_type)
     settings = InferenceSettings(is_mirrored=mirror)
     dtype = compute_dtype("auto", chosen)
@@ -110,6 +128,55 @@ def segment(
     paths = (path for record in records for path in record.image_paths)
     claim_folder(out, overwrite=overwrite, inputs=[*places, *paths])
     failures = segment_cases(ensemble, records, out, request, track)
+    _tell(records, failures, out)
+
+
+def _segment_there(
+    model: str,
+    inputs: list[Path],
+    out: Path,
+    server: str,
+    token_file: Path | None,
+    request: "SegmentRequest",
+    *,
+    overwrite: bool,
+) -> None:
+    """Let a server segment, and write what it sends back."""
+    from sfumato.cli.console import track
+    from sfumato.service.client import ServiceClient
+    from sfumato.service.remote import find_model, segment_on_server
+    from sfumato.service.token import read_token
+    from sfumato.storage import claim_folder
+
+    client = ServiceClient(server, None if token_file is None else read_token(token_file))
+    records = _records(inputs, len(find_model(client, model)["channels"]))
+    paths = (path for record in records for path in record.image_paths)
+    claim_folder(out, overwrite=overwrite, inputs=paths)
+    wanted = {
+        "probabilities": request.has_probabilities,
+        "uncertainty": request.has_uncertainty,
+        "level": request.level,
+        "postprocessing": request.has_postprocessing,
+        "format": request.file_type,
+    }
+    failures = segment_on_server(client, model, records, out, wanted, track)
+    _tell(records, failures, out)
+
+
+def _records(inputs: list[Path], n_channels: int) -> "list[CaseRecord]":
+    from sfumato.cases.dataset import Dataset
+    from sfumato.workflow.segmenting import gather_inputs
+
+    datasets = [Dataset.open(path) for path in inputs]
+    if n_channels > 1:
+        datasets = [dataset.with_joined_channels(n_channels) for dataset in datasets]
+    return gather_inputs(datasets)
+
+
+def _tell(records: "list[CaseRecord]", failures: "list[Failure]", out: Path) -> None:
+    from sfumato.cli.console import end_with, say
+    from sfumato.report.metric_words import counted
+
     if len(failures) < len(records):
         say(f"{counted(len(records) - len(failures), 'segmentation')} in {out}")
     end_with(failures, len(records))

@@ -29,6 +29,23 @@ def serve(
         Path | None,
         typer.Option("--dataset", help="Training cases to look at in the tab of labels."),
     ] = None,
+    dicomweb: Annotated[
+        str | None,
+        typer.Option("--dicomweb", metavar="URL", help="An archive to fetch series from."),
+    ] = None,
+    dicomweb_login: Annotated[
+        Path | None,
+        typer.Option("--dicomweb-login", help="A file with NAME:PASSWORD for the archive."),
+    ] = None,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            "--watch", metavar="MODEL", help="Segment every CT and MR that arrives in the archive."
+        ),
+    ] = None,
+    watch_seconds: Annotated[
+        float, typer.Option("--watch-seconds", help="How often the archive is looked at.")
+    ] = 30.0,
     keep: Annotated[
         float, typer.Option("--keep", help="Hours after which results are deleted.")
     ] = 24.0,
@@ -59,7 +76,7 @@ def serve(
     from sfumato.errors import ConfigError
 
     try:
-        from sfumato.service.security import read_token
+        from sfumato.service.dicomweb import ArchiveSettings, read_credentials
         from sfumato.service.serving import check_address
         from sfumato.service.serving import serve as run
     except ModuleNotFoundError as error:
@@ -68,6 +85,7 @@ def serve(
         ) from error
     from sfumato.service.models import name_models
     from sfumato.service.settings import GIB, ServiceSettings
+    from sfumato.service.token import read_token
 
     token = None if token_file is None else read_token(token_file)
     check_address(host, token)
@@ -84,5 +102,17 @@ def serve(
         queue_length=queue,
         keep_seconds=keep * 3600,
     )
+    if dicomweb is None and (watch or dicomweb_login):
+        raise ConfigError("--watch and --dicomweb-login need --dicomweb URL")
+    archive = (
+        None
+        if dicomweb is None
+        else ArchiveSettings(
+            url=dicomweb,
+            credentials=None if dicomweb_login is None else read_credentials(dicomweb_login),
+            watch_model=watch,
+            watch_seconds=watch_seconds,
+        )
+    )
     say(f"http://{host}:{port} is where to go; Ctrl-C stops")
-    run(settings, host, port)
+    run(settings, host, port, archive)

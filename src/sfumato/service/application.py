@@ -9,7 +9,15 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
 from sfumato.cases.dataset import Dataset
-from sfumato.service import routes_cases, routes_jobs, routes_operations
+from sfumato.errors import ConfigError, unknown_name
+from sfumato.service import (
+    monai_label,
+    routes_cases,
+    routes_dicomweb,
+    routes_jobs,
+    routes_operations,
+)
+from sfumato.service.dicomweb import ArchiveSettings, Exchange
 from sfumato.service.jobs import JobList
 from sfumato.service.metrics import Metrics
 from sfumato.service.models import show_models
@@ -21,17 +29,24 @@ from sfumato.service.supervisor import Supervisor
 from sfumato.service.training_cases import TrainingCases
 
 
-def create_service(settings: ServiceSettings) -> Service:
+def create_service(settings: ServiceSettings, archive: ArchiveSettings | None = None) -> Service:
     """Open the server's folder, without starting anything.
+
+    Args:
+        settings: How the server works.
+        archive: The archive that it talks with, if any.
 
     Raises:
         ModelError: If a model is missing or damaged.
+        ConfigError: If what arrives in the archive is to be segmented by a model that is not there.
         DatasetError: If the training cases cannot be understood.
         FileError: If the folder cannot be made.
     """
     models = show_models(settings.models)
     dataset = None if settings.dataset is None else Dataset.open(settings.dataset)
     cases = None if dataset is None else TrainingCases(dataset)
+    if archive is not None and archive.watch_model not in (None, *settings.models):
+        raise ConfigError(unknown_name("model", str(archive.watch_model), settings.models))
     (settings.data / "jobs").mkdir(parents=True, exist_ok=True)
     jobs = JobList(settings.data / "jobs.sqlite")
     supervisor = Supervisor(settings, jobs)
@@ -43,6 +58,7 @@ def create_service(settings: ServiceSettings) -> Service:
         models=tuple(models),
         metrics=metrics,
         cases=cases,
+        exchange=None if archive is None else Exchange(archive, settings, jobs),
     )
 
 
@@ -52,7 +68,11 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.supervisor.start()
+        if service.exchange is not None:
+            service.exchange.start()
         yield
+        if service.exchange is not None:
+            service.exchange.stop()
         service.supervisor.stop()
         service.jobs.close()
 
@@ -68,7 +88,14 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    routers = (routes_jobs.router, routes_cases.router, routes_operations.router, page_router())
+    routers = (
+        routes_jobs.router,
+        routes_cases.router,
+        routes_operations.router,
+        routes_dicomweb.router,
+        monai_label.router,
+        page_router(),
+    )
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _plain_problem)

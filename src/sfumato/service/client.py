@@ -100,16 +100,14 @@ class ServiceClient:
         """Write what became of a job into a folder, as `sfumato segment` does.
 
         Returns:
-            The files.
+            The files, relative to the folder.
         """
-        paths = []
-        for file in self._ask("GET", f"/v1/jobs/{job_id}/output"):
-            path = out / file["name"]
-            if not path.resolve().is_relative_to(out.resolve()):
+        names = [Path(file["name"]) for file in self._ask("GET", f"/v1/jobs/{job_id}/output")]
+        for name in names:
+            if name.is_absolute() or ".." in name.parts:
                 raise ServerError(f"{self._url}: names a file outside of {out}")
-            self._download(f"/v1/jobs/{job_id}/output/{quote(file['name'])}", path)
-            paths.append(path)
-        return paths
+            self._download(f"/v1/jobs/{job_id}/output/{quote(name.as_posix())}", out / name)
+        return names
 
     def result(self, job_id: str, name: str, path: Path) -> None:
         """Write one of the files that a viewer shows."""
@@ -154,7 +152,9 @@ class ServiceClient:
                 connection.request(method, address, body, self._headers | dict(headers or {}))
             with connection.getresponse() as response:
                 if response.status >= 400:
-                    raise ServerError(f"{self._url}: {_detail(response)}")
+                    retry = response.headers.get("Retry-After", "")
+                    seconds = float(retry) if retry.isdigit() else None
+                    raise ServerError(f"{self._url}: {_detail(response)}", seconds)
                 yield response
         except (OSError, HTTPException) as error:
             reason = os_reason(error) if isinstance(error, OSError) else "no answer"

@@ -5,6 +5,7 @@ This runs in the process that segments, so that files made to do harm meet it an
 
 import gzip
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -255,8 +256,10 @@ def _inspect_itk(path: Path, budget: _Budget) -> None:
 
 def _inspect_picture(path: Path, budget: _Budget) -> None:
     try:
-        with Picture.open(path, formats=("PNG", "JPEG")) as picture:
-            n = picture.width * picture.height * len(picture.getbands())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Picture.DecompressionBombWarning)  # Our limit counts.
+            with Picture.open(path, formats=("PNG", "JPEG")) as picture:
+                n = picture.width * picture.height * len(picture.getbands())
     except (Picture.DecompressionBombError, OSError, SyntaxError, ValueError):
         return  # Who reads it says what is wrong.
     budget.add_elements(path, n)

@@ -30,6 +30,8 @@ def write_logs() -> None:
     _LOGGER.handlers = [handler]
     _LOGGER.setLevel(logging.INFO)
     _LOGGER.propagate = False
+    # What libraries say may quote what a client sent.
+    logging.getLogger().handlers = [logging.NullHandler()]
 
 
 def log(event: str, level: int = logging.INFO, **facts: Any) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -125,28 +127,29 @@ async def send_image(request: Request, service: TheService) -> ShownJob:
     return await receive_job(request, service)
 
 
-async def receive_job(
-    request: Request, service: Service, file_field: str = "image", **given: str
-) -> ShownJob:
+async def receive_job(request: Request, service: Service) -> ShownJob:
     """Take an upload and put it into the queue.
-
-    Args:
-        request: The form.
-        service: The server.
-        file_field: The field that files come in.
-        given: Fields that count as sent.
 
     Raises:
         HTTPException: If it cannot be taken.
     """
-    job_id = secrets.token_hex(16)
-    folder = service.uploads_folder / job_id
+    async with receiving(service) as folder:
+        upload = await receive(request, service, folder / "input")
+        return await run_in_threadpool(_enqueue, service, folder, upload)
+
+
+@asynccontextmanager
+async def receiving(service: Service) -> AsyncIterator[Path]:
+    """Give a folder for what comes, with a place for it in the queue; it goes in the end.
+
+    Raises:
+        HTTPException: 429 if there is no place, 507 if the disk is full.
+    """
+    folder = service.uploads_folder / secrets.token_hex(16)
     await _reserve(service)
     try:
         await run_in_threadpool((folder / "input").mkdir, parents=True)
-        upload = await _receive(request, service, folder / "input", file_field)
-        upload.texts.update(given)
-        return await run_in_threadpool(_enqueue, service, job_id, folder, upload)
+        yield folder
     except OSError:
         raise HTTPException(507, "the server's disk is full; try again later") from None
     finally:
@@ -168,7 +171,19 @@ async def _reserve(service: Service) -> None:
     service.n_uploads += 1
 
 
-async def _receive(request: Request, service: Service, folder: Path, file_field: str) -> Upload:
+async def receive(
+    request: Request,
+    service: Service,
+    folder: Path,
+    file_field: str = "image",
+    *,
+    is_file_needed: bool = True,
+) -> Upload:
+    """Write the files of a form into a folder, within the limits of the server.
+
+    Raises:
+        HTTPException: As `receive_form`.
+    """
     settings = service.settings
     limits = UploadLimits(
         n_bytes=settings.upload_bytes,
@@ -185,10 +200,12 @@ async def _receive(request: Request, service: Service, folder: Path, file_field:
             service.metrics.received(len(piece))
             yield piece
 
-    return await receive_form(content_type, counted(), folder, limits, file_field)
+    return await receive_form(
+        content_type, counted(), folder, limits, file_field, is_file_needed=is_file_needed
+    )
 
 
-def _enqueue(service: Service, job_id: str, folder: Path, upload: Upload) -> ShownJob:
+def _enqueue(service: Service, folder: Path, upload: Upload) -> ShownJob:
     if unknown := sorted(upload.texts.keys() - {"model", "options", "name"}):
         raise HTTPException(422, f"the form has {len(unknown)} unknown fields")
     model = service.model(upload.texts.get("model", ""))
@@ -197,13 +214,46 @@ def _enqueue(service: Service, job_id: str, folder: Path, upload: Upload) -> Sho
     except ValidationError:
         known = ", ".join(Options.model_fields)
         raise HTTPException(422, f"options must be JSON with {known}") from None
-    name = case_name(upload)
+    entry = Entry(model=model.name, name=case_name(upload), file_names=upload.names)
+    return show_now(service, enqueue(service, folder, entry, options))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What a job is about.
+
+    Attributes:
+        model: Name of the model.
+        name: What the case is called.
+        file_names: What its files were called, in their order.
+        origin: Where it came from.
+    """
+
+    model: str
+    name: str
+    file_names: Sequence[str] = ()
+    origin: Mapping[str, str] = field(default_factory=lambda: {"kind": "upload"})
+
+
+def enqueue(service: Service, folder: Path, entry: Entry, options: Options) -> str:
+    """Put what came into the queue.
+
+    Args:
+        service: The server.
+        folder: Holds the folder `input` with the files; it is moved.
+        entry: What it is about.
+        options: What is written of it.
+
+    Returns:
+        The id of the job.
+    """
+    job_id = secrets.token_hex(16)
     files = job_files(service.settings.data, job_id)
     files.folder.parent.mkdir(exist_ok=True)
     folder.rename(files.folder)
-    kept = {**options.model_dump(), "file_names": upload.names}
-    service.jobs.add(job_id, model.name, name, kept, {"kind": "upload"})
-    return show_now(service, job_id)
+    kept = {**options.model_dump(), "file_names": list(entry.file_names)}
+    service.jobs.add(job_id, entry.model, entry.name, kept, dict(entry.origin))
+    return job_id
 
 
 @router.get("", responses=problems())

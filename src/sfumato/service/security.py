@@ -1,23 +1,21 @@
 """Who may ask, and what browsers are told: looked at before anything of a request is read."""
 
-import hmac
 import logging
-import secrets
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sfumato.errors import ConfigError
 from sfumato.service.logs import log
 from sfumato.service.metrics import Metrics
+from sfumato.service.token import is_token
 
-OPEN_PLACES = ("/healthz", "/readyz")
-"""What monitors and browsers get without a token, beside the page's own files."""
-_SHORTEST_TOKEN = 16
+OPEN_PLACES = ("/healthz", "/readyz", "/auth/", "/auth/token")
+"""What is answered without a token, beside the page's own files."""
+_QUIET_PLACES = ("/healthz", "/readyz", "/metrics")
+"""What monitors ask all the time."""
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -44,33 +42,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-
-
-def read_token(path: Path) -> str:
-    """Read a token from a file.
-
-    Raises:
-        ConfigError: If it is so short that it can be guessed.
-    """
-    token = path.read_text(encoding="utf-8").strip()
-    if len(token) < _SHORTEST_TOKEN or not token.isascii() or len(token.split()) != 1:
-        raise ConfigError(
-            f"{path}: a token must be {_SHORTEST_TOKEN} or more letters and digits without spaces;"
-            " make one with: openssl rand -hex 32"
-        )
-    return token
-
-
-def is_token(token: str, authorization: str) -> bool:
-    """Tell whether a header shows the token, in a time that tells nothing of it."""
-    kind, _, shown = authorization.partition(" ")
-    # Hashed with a key of the moment, so that not even the length is told.
-    key = secrets.token_bytes(16)
-    is_same = hmac.compare_digest(
-        hmac.digest(key, shown.strip().encode(), "sha256"),
-        hmac.digest(key, token.encode(), "sha256"),
-    )
-    return is_same and kind.lower() == "bearer"
 
 
 class Guard:
@@ -147,7 +118,7 @@ class Guard:
     def _note(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         self._metrics.answered(method, status, seconds)
         place = _route(scope)
-        if place not in OPEN_PLACES:
+        if place not in _QUIET_PLACES:
             log("answered", method=method, place=place, status=status, seconds=round(seconds, 4))
 
 

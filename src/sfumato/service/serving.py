@@ -1,7 +1,7 @@
 """Running a server: where it listens, and how it stops."""
 
 import asyncio
-import logging
+import signal
 import socket
 from ipaddress import ip_address
 from types import FrameType
@@ -11,13 +11,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sfumato.errors import ConfigError
 from sfumato.service.application import create_app, create_service
+from sfumato.service.dicomweb import ArchiveSettings
 from sfumato.service.logs import log, write_logs
 from sfumato.service.settings import ServiceSettings
 from sfumato.service.state import Service
 from sfumato.storage import hold_folder, os_reason
 
 _MOST_CONNECTIONS = 512
-_HEADER_SECONDS = 20.0
 _KEEP_ALIVE_SECONDS = 20
 _LONGEST_HEADERS = 2**15
 _FAREWELL_SECONDS = 5
@@ -40,16 +40,19 @@ def check_address(host: str, token: str | None) -> None:
         )
 
 
-class _ImpatientProtocol(H11Protocol):
-    """Closes connections that send no whole request for a while."""
+def _impatient(seconds: float) -> type[H11Protocol]:
+    """Make a protocol that closes connections on which no whole request comes for a while."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.loop.call_later(_HEADER_SECONDS, self._close_if_silent)
+    class Impatient(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.loop.call_later(seconds, self._close_if_silent)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+        def _close_if_silent(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+    return Impatient
 
 
 class _Server(uvicorn.Server):
@@ -64,13 +67,16 @@ class _Server(uvicorn.Server):
         self._service.is_stopping.set()
 
 
-def serve(settings: ServiceSettings, host: str, port: int) -> None:
+def serve(
+    settings: ServiceSettings, host: str, port: int, archive: ArchiveSettings | None = None
+) -> None:
     """Serve until told to stop.
 
     Args:
         settings: The server's.
         host: The address to listen on.
         port: The port; 0 takes a free one.
+        archive: The archive that it talks with, if any.
 
     Raises:
         ConfigError: If it cannot listen there.
@@ -80,10 +86,10 @@ def serve(settings: ServiceSettings, host: str, port: int) -> None:
     check_address(host, settings.token)
     write_logs()
     with hold_folder(settings.data), _listen(host, port) as listener:
-        service = create_service(settings)
+        service = create_service(settings, archive)
         config = uvicorn.Config(
             create_app(service),
-            http=_ImpatientProtocol,
+            http=_impatient(settings.idle_seconds),
             ws="none",
             lifespan="on",
             access_log=False,
@@ -95,9 +101,8 @@ def serve(settings: ServiceSettings, host: str, port: int) -> None:
             timeout_graceful_shutdown=_FAREWELL_SECONDS,
             h11_max_incomplete_event_size=_LONGEST_HEADERS,
         )
-        for name in ("uvicorn", "uvicorn.error"):
-            # It writes tracebacks, whose last line may quote what a client sent.
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        # When all is done, uvicorn sends itself the signal again that it was stopped by.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         address = listener.getsockname()
         log("listening", host=address[0], port=address[1], needs_token=settings.token is not None)
         _Server(config, service).run(sockets=[listener])
@@ -110,6 +115,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # Whoever comes while models are loaded waits.
     except OSError as error:
         listener.close()
         raise ConfigError(

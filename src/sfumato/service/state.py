@@ -9,6 +9,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi import Path as PathParameter
 from pydantic import BaseModel
 
+from sfumato.service.dicomweb import Exchange
 from sfumato.service.job_files import JobFiles, job_files
 from sfumato.service.jobs import Job, JobList
 from sfumato.service.metrics import Metrics
@@ -31,6 +32,7 @@ class Service:
         models: What is offered.
         metrics: What is counted.
         cases: The training cases to look at, if any.
+        exchange: Who talks with the archive, if there is one.
         is_stopping: Set when the server was told to stop; streams end then.
         n_uploads: How many uploads are coming in.
         computing: Keeps what is computed at once, in this process, to a few.
@@ -42,6 +44,7 @@ class Service:
     models: tuple[ShownModel, ...]
     metrics: Metrics
     cases: TrainingCases | None = None
+    exchange: Exchange | None = None
     is_stopping: asyncio.Event = field(default_factory=asyncio.Event)
     n_uploads: int = 0
     computing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_COMPUTING))

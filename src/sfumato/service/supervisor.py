@@ -10,8 +10,9 @@ from multiprocessing.process import BaseProcess
 from sfumato.service.job_files import job_files, list_folders, remove_folder
 from sfumato.service.jobs import JobList
 from sfumato.service.logs import log
+from sfumato.service.sessions import SESSION_SECONDS, list_sessions
 from sfumato.service.settings import ServiceSettings
-from sfumato.service.worker import Signals, work
+from sfumato.service.worker import work
 
 _LOOK_SECONDS = 0.2
 _TIDY_SECONDS = 5.0
@@ -31,7 +32,8 @@ class Supervisor:
     def __init__(self, settings: ServiceSettings, jobs: JobList) -> None:
         self._settings, self._jobs = settings, jobs
         self._context = multiprocessing.get_context("spawn")
-        self._signals = Signals(is_ready=self._context.Event(), shall_stop=self._context.Event())
+        self._pipe, _ = self._context.Pipe()
+        self._is_loaded = False
         self._process: BaseProcess | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._is_closing = threading.Event()
@@ -41,8 +43,7 @@ class Supervisor:
     @property
     def is_ready(self) -> bool:
         """Whether the worker has its models loaded and lives."""
-        process = self._process
-        return process is not None and process.is_alive() and self._signals.is_ready.is_set()
+        return self._is_loaded and self._process is not None and self._process.is_alive()
 
     def start(self) -> None:
         """Take jobs back from an earlier server that was killed, and start the worker."""
@@ -54,19 +55,23 @@ class Supervisor:
     def stop(self) -> None:
         """Let the worker finish its job, if that does not take too long; else the job waits."""
         self._is_closing.set()
-        self._signals.shall_stop.set()
         self._thread.join()
         if self._process is not None:
+            with contextlib.suppress(OSError):  # It ended by itself.
+                self._pipe.send("stop")
             self._process.join(self._settings.grace_seconds)
             self._end()
         self._jobs.release_all(is_attempt=False)
 
     def _begin(self) -> None:
-        self._signals.is_ready.clear()
+        self._is_loaded = False
+        self._pipe.close()
+        self._pipe, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=work, args=(self._settings, self._signals), name="worker", daemon=True
+            target=work, args=(self._settings, theirs), name="worker", daemon=True
         )
         self._process.start()
+        theirs.close()
 
     def _end(self) -> None:
         if self._process is not None:
@@ -87,12 +92,13 @@ class Supervisor:
         assert self._process is not None
         self._end_if_hanging()
         if self._process.is_alive():
+            self._is_loaded = self._is_loaded or self._pipe.poll()
             return
         log("worker_ended", logging.ERROR, exit_code=self._process.exitcode)
         self._jobs.release_all(is_attempt=True)
         self.n_restarts += 1
         pause = min(_LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(self.n_restarts, 10))
-        if not self._signals.is_ready.is_set() and self._is_closing.wait(pause):
+        if not self._is_loaded and self._is_closing.wait(pause):
             return
         self._begin()
 
@@ -119,6 +125,9 @@ class Supervisor:
             remove_folder(job_files(self._settings.data, job.id).folder)
             self._jobs.forget(job.id)
             log("job_removed", job=job.id)
+        for session in list_sessions(self._settings.data):
+            if session.age_seconds > min(self._settings.keep_seconds, SESSION_SECONDS):
+                remove_folder(session.folder)
 
     def _remove_unknown(self) -> None:
         """Remove uploads that were broken off, and folders whose job is gone."""

@@ -63,6 +63,8 @@ async def receive_form(
     folder: Path,
     limits: UploadLimits,
     file_field: str = "image",
+    *,
+    is_file_needed: bool = True,
 ) -> Upload:
     """Write the files of a form into a folder.
 
@@ -72,6 +74,7 @@ async def receive_form(
         folder: Where files go.
         limits: How much and how slowly may come.
         file_field: The field that files come in.
+        is_file_needed: Whether a form without a file is refused.
 
     Raises:
         HTTPException: 400 if it is no whole form, 408 if it is too slow, 413 if it is too large,
@@ -81,7 +84,7 @@ async def receive_form(
     boundary = parameters.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
         raise HTTPException(415, "send a form (multipart/form-data) with the file as a part")
-    form = _Form(folder, file_field)
+    form = _Form(folder, file_field, is_file_needed=is_file_needed)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         async for piece in limited(body, limits):
@@ -121,8 +124,9 @@ async def limited(body: AsyncIterator[bytes], limits: UploadLimits) -> AsyncIter
 class _Form:
     """Takes what the parser finds."""
 
-    def __init__(self, folder: Path, file_field: str) -> None:
+    def __init__(self, folder: Path, file_field: str, *, is_file_needed: bool) -> None:
         self._folder, self._file_field = folder, file_field
+        self._is_file_needed = is_file_needed
         self._upload = Upload()
         self._header, self._value = b"", b""
         self._headers: dict[bytes, bytes] = {}
@@ -153,7 +157,7 @@ class _Form:
         """Return what came, if it is all."""
         if not self._is_whole:
             raise HTTPException(400, "the form ends too early; send it again")
-        if not self._upload.files:
+        if self._is_file_needed and not self._upload.files:
             raise HTTPException(422, f"there is no file in the field {self._file_field!r}")
         for index, path in enumerate(self._upload.files):
             self._upload.files[index] = _known(path)

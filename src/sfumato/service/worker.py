@@ -11,9 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from multiprocessing import connection, parent_process
-from multiprocessing.synchronize import Event
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from sfumato.arrays import Image
@@ -41,21 +40,14 @@ class _CancelledError(Exception):
     """The job is no longer wanted."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Signals:
-    """How the server's process and this one understand each other.
+def work(settings: ServiceSettings, server: Connection) -> None:
+    """Take jobs until told to stop, or until the server's process is gone.
 
-    Attributes:
-        is_ready: Set when all models are loaded.
-        shall_stop: Set when no further job shall be begun.
+    Args:
+        settings: The server's.
+        server: Told when all models are loaded; says when no further job shall be begun. A pipe
+            of our own, since a process that is killed leaves no lock behind in it.
     """
-
-    is_ready: Event
-    shall_stop: Event
-
-
-def work(settings: ServiceSettings, signals: Signals) -> None:
-    """Take jobs until told to stop, or until the server's process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which tells us.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     write_logs()
@@ -63,14 +55,14 @@ def work(settings: ServiceSettings, signals: Signals) -> None:
     ensembles = load_ensembles(settings)
     _limit_memory(settings.memory_bytes)
     jobs = JobList(settings.data / "jobs.sqlite")
-    signals.is_ready.set()
-    log("worker_ready", models=len(ensembles))
-    while not signals.shall_stop.is_set():
+    server.send("ready")
+    log("worker_ready", pid=os.getpid(), models=len(ensembles))
+    while not server.poll():
         job = jobs.take()
         if job is None:
-            signals.shall_stop.wait(_IDLE_SECONDS)
-            continue
-        run_job(job, jobs, ensembles[job.model], settings)
+            server.poll(_IDLE_SECONDS)
+        else:
+            run_job(job, jobs, ensembles[job.model], settings)
     jobs.close()
 
 
@@ -183,11 +175,11 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
 
-    def wait() -> None:
-        connection.wait([parent.sentinel])
+    def end() -> None:
+        wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _limit_memory(n_bytes: int | None) -> None:
