@@ -51,7 +51,7 @@ def test_what_a_killed_server_finished_stays_and_what_it_had_begun_runs_again(
     finally:
         first.kill()
     wait_until(is_gone(worker_of(first)))
-    second = start_with(tmp_path, body)
+    second = start_with(tmp_path, body, grace_seconds=600.0)
     try:
         client = second.client()
         client.fetch(done["id"], tmp_path / "done")

@@ -84,7 +84,8 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # It would load its program from elsewhere.
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],  # Guard asks for it; this describes.
+        # Guard asks for the token; this describes it.
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if service.settings.token else [],
         redirect_slashes=False,
     )
     app.state.service = service

@@ -165,7 +165,7 @@ async def infer(
 ) -> StreamingResponse:
     """Segment an image that was sent ahead, or comes along, and wait for it."""
     known = service.model(model)
-    async with receiving(service) as folder:
+    async with receiving(request, service) as folder:
         place = folder / "input"
         upload = await receive(request, service, place, "file", is_file_needed=False)
         name, file_names = clean_name(image or "image"), upload.names
@@ -230,7 +230,7 @@ async def _keep(
     sessions = await run_in_threadpool(list_sessions, service.settings.data)
     if len(sessions) >= service.settings.queue_length:
         raise HTTPException(429, "too many images were sent ahead", {"Retry-After": "60"})
-    async with receiving(service) as folder:
+    async with receiving(request, service) as folder:
         upload: Upload = await receive(request, service, folder / "input", file_field)
         return await run_in_threadpool(
             keep_session,

@@ -54,7 +54,7 @@ def _exchange(service: Service) -> Exchange:
     return service.exchange
 
 
-@router.post("", status_code=202, responses=problems(404))
+@router.post("", status_code=202, responses=problems(400, 404))
 def want_series(wanted: Wanted, service: TheService) -> ShownTransfer:
     """Fetch a series from the archive, segment it, and send the segmentation back."""
     exchange = _exchange(service)

@@ -1,9 +1,9 @@
 """Jobs: send an image, watch, fetch what became of it, cancel, delete."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from sfumato.service.job_files import job_files, remove_folder
 from sfumato.service.jobs import Job, Stage, State, shown_time
@@ -23,7 +24,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _LOOK_SECONDS = 0.2
 _QUIET_SECONDS = 15.0
 _RETRY_SECONDS = 10
+_DRAINED_SECONDS, _DRAINED_BYTES = 5.0, 2**26
 _MEDIA_TYPES = {".gz": "application/gzip", ".json": "application/json", ".dcm": "application/dicom"}
+_FILES: dict[str, object] = {
+    kind: {} for kind in (*_MEDIA_TYPES.values(), "application/octet-stream")
+}
 _FORM = {
     "requestBody": {
         "required": True,
@@ -133,28 +138,45 @@ async def receive_job(request: Request, service: Service) -> ShownJob:
     Raises:
         HTTPException: If it cannot be taken.
     """
-    async with receiving(service) as folder:
+    async with receiving(request, service) as folder:
         upload = await receive(request, service, folder / "input")
         return await run_in_threadpool(_enqueue, service, folder, upload)
 
 
-@asynccontextmanager
-async def receiving(service: Service) -> AsyncIterator[Path]:
+@contextlib.asynccontextmanager
+async def receiving(request: Request, service: Service) -> AsyncIterator[Path]:
     """Give a folder for what comes, with a place for it in the queue; it goes in the end.
 
     Raises:
         HTTPException: 429 if there is no place, 507 if the disk is full.
     """
-    folder = service.uploads_folder / secrets.token_hex(16)
-    await _reserve(service)
     try:
-        await run_in_threadpool((folder / "input").mkdir, parents=True)
-        yield folder
-    except OSError:
-        raise HTTPException(507, "the server's disk is full; try again later") from None
-    finally:
-        service.n_uploads -= 1
-        await run_in_threadpool(remove_folder, folder)
+        await _reserve(service)
+        folder = service.uploads_folder / secrets.token_hex(16)
+        try:
+            await run_in_threadpool((folder / "input").mkdir, parents=True)
+            yield folder
+        except OSError:
+            raise HTTPException(507, "the server's disk is full; try again later") from None
+        finally:
+            service.n_uploads -= 1
+            await run_in_threadpool(remove_folder, folder)
+    except HTTPException as error:
+        if error.status_code != 408:
+            await _drain(request)
+        raise
+
+
+async def _drain(request: Request) -> None:
+    """Let a client that is refused finish, within limits: it reads the answer only then."""
+    n_bytes = 0
+    # Starlette raises a RuntimeError where all has come already.
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(_DRAINED_SECONDS):
+            async for piece in request.stream():
+                n_bytes += len(piece)
+                if n_bytes > _DRAINED_BYTES:
+                    return
 
 
 async def _reserve(service: Service) -> None:
@@ -308,7 +330,7 @@ async def _events(job_id: str, service: Service) -> AsyncIterator[str]:
 @router.get(
     "/{job_id}/results/{name}",
     response_class=FileResponse,
-    responses={**problems(404), 200: {"content": {"application/octet-stream": {}}}},
+    responses={**problems(404), 200: {"content": _FILES}},
 )
 def get_result(job_id: JobId, name: str, service: TheService) -> FileResponse:
     """Fetch a file that a viewer shows."""
@@ -334,7 +356,7 @@ def list_output(job_id: JobId, service: TheService) -> list[OutputFile]:
 @router.get(
     "/{job_id}/output/{name:path}",
     response_class=FileResponse,
-    responses={**problems(404), 200: {"content": {"application/octet-stream": {}}}},
+    responses={**problems(404), 200: {"content": _FILES}},
 )
 def get_output(job_id: JobId, name: str, service: TheService) -> FileResponse:
     """Fetch a file that `sfumato segment` writes."""
