@@ -13,8 +13,8 @@
 
 #include "boundary.hpp"
 #include "coder.hpp"
-#include "colour.hpp"
 #include "connect.hpp"
+#include "levels.hpp"
 #include "slic.hpp"
 #include "soften.hpp"
 #include "tiles.hpp"
@@ -42,10 +42,10 @@ struct Superpixels {
 ImageView view(const Image& image, const Superpixels& settings) {
     ImageView result;
     result.values = image.data();
-    if (image.dtype() == nb::dtype<float>()) result.type = ImageView::Type::float32;
-    else if (image.dtype() == nb::dtype<std::int16_t>()) result.type = ImageView::Type::int16;
-    else if (image.dtype() == nb::dtype<std::uint16_t>()) result.type = ImageView::Type::uint16;
-    else if (image.dtype() == nb::dtype<std::uint8_t>()) result.type = ImageView::Type::uint8;
+    if (image.dtype() == nb::dtype<float>()) result.type = Type::float32;
+    else if (image.dtype() == nb::dtype<std::int16_t>()) result.type = Type::int16;
+    else if (image.dtype() == nb::dtype<std::uint16_t>()) result.type = Type::uint16;
+    else if (image.dtype() == nb::dtype<std::uint8_t>()) result.type = Type::uint8;
     else throw nb::type_error("image must be float32, int16, uint16 or uint8");
     result.n_channels = static_cast<int>(image.shape(0));
     result.is_photo = settings.is_photo;
@@ -258,7 +258,7 @@ void measure_distance(const Input<std::uint8_t, 3>& label, int wanted,
                       distance.data(), team);
 }
 
-template <typename T>
+template <typename T, Type type>
 void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab) {
     require(photo.shape(0) == 3 && lab.shape(0) == 3 && photo.shape(1) == lab.shape(1),
             "photo and lab must have three rows of the same length");
@@ -266,7 +266,7 @@ void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab) {
     const T* const from = photo.data();
     float* const to = lab.data();
     const nb::gil_scoped_release release;
-    photo_to_lab<T>({from, from + n, from + 2 * n}, n, {to, to + n, to + 2 * n});
+    choose_to_lab()(light_table(), type, {from, from + n, from + 2 * n}, n, {to, to + n, to + 2 * n});
 }
 
 template <typename L, typename Z>
@@ -324,9 +324,9 @@ NB_MODULE(native, module) {
     module.def("soften_label", &soften_label, nb::arg("label").noconvert(),
                nb::arg("superpixels").noconvert(), nb::arg("n_superpixels"), nb::arg("spacing"),
                nb::arg("scale_mm"), nb::arg("probability").noconvert(), nb::arg("n_threads"));
-    module.def("photo_to_lab", &convert_photo<float>, nb::arg("photo").noconvert(),
+    module.def("photo_to_lab", &convert_photo<float, Type::float32>, nb::arg("photo").noconvert(),
                nb::arg("lab").noconvert());
-    module.def("photo_to_lab", &convert_photo<std::uint8_t>, nb::arg("photo").noconvert(),
+    module.def("photo_to_lab", &convert_photo<std::uint8_t, Type::uint8>, nb::arg("photo").noconvert(),
                nb::arg("lab").noconvert());
     module.def("distance_to_class", &measure_distance, nb::arg("label").noconvert(),
                nb::arg("wanted"), nb::arg("spacing"), nb::arg("distance").noconvert(),

@@ -7,16 +7,15 @@
 
 #include "buffer.hpp"
 #include "grid.hpp"
+#include "levels.hpp"
 #include "team.hpp"
 
 namespace sfumato {
 
-constexpr int N_LEVELS = 4096;           // intensities are 0 … 4095, or fewer and coarser levels
 constexpr std::uint8_t NOWHERE = 255;    // the colour of an element that takes no part
 
 // An image as it lies in memory, and how its intensities become levels.
 struct ImageView {
-    enum class Type { float32, int16, uint16, uint8 };
     const void* values = nullptr;
     Type type = Type::float32;
     int n_channels = 1;
@@ -68,6 +67,8 @@ struct Tiles {
 
     // What a thread uses again for every row.
     struct Row {
+        ToLevels* to_levels;
+        ToLab* to_lab;
         std::vector<float> lab;            // of a photo: channel, element
         std::vector<std::int16_t> levels;  // of one channel
     };

@@ -29,7 +29,7 @@ from sfumato.storage import atomic_path
 from sfumato.workflow.failures import Failure
 from sfumato.workflow.manifest import Entry, FileState, file_state, size_and_time
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of the key: raise it whenever the files of a case change."""
 REPORT_NAME = "run.json"
 """File, beside the soft labels, that says how they were made."""
