@@ -115,14 +115,14 @@ void Tiles::colour(std::int64_t tile, const std::uint8_t* where) {
     }
 }
 
-void Tiles::write_colours(std::uint8_t* to, Team& team) const {
+void Tiles::write_colours(const Box& box, std::uint8_t* to, Team& team) const {
     team.share(spans_.size(), [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t i = begin; i < end; ++i) {
             const Box& first = boxes[spans_[i].first];
             for (std::int64_t z = 0; z < first.n[0]; ++z)
                 for (std::int64_t y = 0; y < first.n[1]; ++y) {
                     std::uint8_t* row =
-                        to + grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
+                        to + box.element({first.first[0] + z, first.first[1] + y, first.first[2]});
                     for (std::int64_t tile = spans_[i].first; tile < spans_[i].end; ++tile) {
                         const std::int64_t n_x = boxes[tile].n[2], stride = padded(first.n[1] * n_x);
                         std::memcpy(row, colours.get() + offsets[tile] + z * stride + y * n_x, n_x);

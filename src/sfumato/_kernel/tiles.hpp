@@ -56,8 +56,9 @@ struct Tiles {
     // if an intensity is NaN or infinite.
     bool read(const ImageView& image, const std::uint8_t* where, Team& team);
 
-    // Copy the colours to an array of the image's shape, whose other elements are NOWHERE.
-    void write_colours(std::uint8_t* to, Team& team) const;
+    // Copy the colours to an array of the shape of a box that holds all tiles; its other elements are
+    // NOWHERE.
+    void write_colours(const Box& box, std::uint8_t* to, Team& team) const;
 
   private:
     // Tiles side by side along x, so that rows of the image are read at one go.
