@@ -108,11 +108,21 @@ def test_a_picture_gets_a_probability_file_too(flat_segmentations: Path) -> None
     assert stored.shape == (40, 52, 1, 2)
 
 
-def test_a_report_tells_how_it_was_done(flat_segmentations: Path) -> None:
+def test_a_report_tells_how_it_was_done(
+    flat_segmentations: Path, volume_segmentations: Path, volume_data: Path
+) -> None:
     report = json.loads((flat_segmentations / "run.json").read_text("utf-8"))
-    assert len(report["seconds"]) == 10
     assert report["failures"] == {}
     assert report["model"]["steps"] == 20
+    assert (report["device"], len(report["engines"])) == ("cpu", 1)
+    assert len(report["seconds"]) == len(report["areas_mm2"]) == 10
+    assert set(report["seconds"]["case_00"]) == {"read", "segment", "tidy", "write"}
+    report = json.loads((volume_segmentations / "run.json").read_text("utf-8"))
+    for case_id, volumes in report["volumes_ml"].items():
+        label = np.asarray(nibabel.load(volume_segmentations / f"{case_id}.nii.gz").dataobj)
+        for name, value in (("shell [outer]", 2), ("core", 7)):
+            ml = 2.5 * 1.0 * 1.2 * (label == value).sum() / 1000
+            assert volumes[name] == pytest.approx(ml, abs=1e-6)
 
 
 def test_files_and_folders_are_segmented_together_each_as_its_own_type(
@@ -133,7 +143,9 @@ def test_files_and_folders_are_segmented_together_each_as_its_own_type(
         "--out", tmp_path / "out", "--device=cpu",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert names_in(tmp_path / "out") == [".sfumato", "a.nii.gz", "b.nrrd", "c.mha", "run.json"]
+    assert names_in(tmp_path / "out") == [
+        ".sfumato", "a.nii.gz", "b.nrrd", "c.mha", "cases.jsonl", "run.json"
+    ]  # fmt: skip
     for name in ("b.nrrd", "c.mha"):
         segmentation = SimpleITK.ReadImage(tmp_path / "out" / name)
         assert segmentation.GetSize() == (14, 22, 20)
@@ -206,6 +218,7 @@ def test_several_models_give_the_mean_of_their_probabilities(
     np.testing.assert_allclose(probability(tmp_path / "both"), expected, atol=1.01 / 255)
     report = json.loads((tmp_path / "both" / "run.json").read_text("utf-8"))
     assert len(report["with"]) == 2
+    assert len(report["engines"]) == 3
     alone = json.loads((flat_segmentations / "run.json").read_text("utf-8"))
     assert alone["with"] == []
 
@@ -332,3 +345,67 @@ def test_post_processing_of_the_model_is_applied_and_can_be_left_out(
     assert found["raw"] == (flat_segmentations / "case_00.png").read_bytes()
     with Picture.open(tmp_path / "tidy" / "case_00.png") as segmentation:
         assert not np.asarray(segmentation).any()
+
+
+def test_previews_are_pictures_or_pages_of_their_own(
+    sfumato: Callable, flat_run: Path, flat_data: Path, volume_run: Path, volume_data: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    picture = flat_data / "images" / "case_00.png"
+    outcome = sfumato("segment", flat_run, picture, "--out", tmp_path / "flat", "--overlay=png",
+                      "--device=cpu")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    with Picture.open(tmp_path / "flat" / "overlays" / "case_00.png") as preview:
+        assert preview.width > 400
+    volume = volume_data / "images" / "case_00.nii.gz"
+    outcome = sfumato("segment", volume_run, volume, "--out", tmp_path / "volume",
+                      "--overlay=html", "--device=cpu")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    page = (tmp_path / "volume" / "overlays" / "case_00.html").read_text("utf-8")
+    assert "data:image/png;base64," in page
+    assert "shell [outer]" in page
+    assert "volume, ml" in page
+    report = json.loads((tmp_path / "volume" / "run.json").read_text("utf-8"))
+    assert report["seconds"]["case_00"]["draw"] > 0
+
+
+def test_segmentations_for_3d_slicer_name_their_segments(
+    sfumato: Callable, trained_volume_run: Path, volume_data: Path, tmp_path: Path
+) -> None:
+    volume, out = volume_data / "images" / "case_03.nii.gz", tmp_path / "out"
+    outcome = sfumato("segment", trained_volume_run, volume, "--out", out, "--format=seg.nrrd",
+                      "--device=cpu")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    outcome = sfumato("segment", trained_volume_run, volume, "--out", tmp_path / "nifti",
+                      "--device=cpu")  # fmt: skip
+    found = SimpleITK.ReadImage(out / "case_03.seg.nrrd")
+    expected = SimpleITK.ReadImage(tmp_path / "nifti" / "case_03.nii.gz")
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(found), SimpleITK.GetArrayFromImage(expected)
+    )
+    assert found.GetOrigin() == pytest.approx(expected.GetOrigin(), abs=1e-4)
+    assert found.GetDirection() == pytest.approx(expected.GetDirection(), abs=1e-6)
+    assert found.GetMetaData("Segment0_Name") == "shell [outer]"
+    assert found.GetMetaData("Segment1_LabelValue") == "7"
+    assert "SCT^85756007^Tissue" in found.GetMetaData("Segment1_Tags")
+    assert found.GetMetaData("Segmentation_MasterRepresentation") == "Binary labelmap"
+    # Read back under the case's own name.
+    outcome = sfumato("evaluate", volume_data, out, "--out", tmp_path / "evaluation")
+    assert outcome.code == 0, outcome.err
+
+
+def test_patterns_and_tables_name_inputs(
+    sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.csv"
+    picture = flat_data / "images" / "case_07.png"
+    table.write_text(f"case,image\nlast,{picture}\n")
+    outcome = sfumato("segment", flat_run, flat_data / "images" / "case_0[01].png", table,
+                      "--out", tmp_path / "out", "--device=cpu")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert names_in(tmp_path / "out", "*.png") == ["case_00.png", "case_01.png", "last.png"]
+    outcome = sfumato(
+        "segment", flat_run, flat_data / "images" / "no*.png", "--out", tmp_path / "x"
+    )
+    assert outcome.code == 2
+    assert "no*.png: nothing has such a name; check the pattern" in outcome.err

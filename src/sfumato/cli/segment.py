@@ -1,19 +1,29 @@
 """`sfumato segment`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli import options
-from sfumato.image.names import FileType
+from sfumato.cli.interruption import resumable
+from sfumato.errors import ConfigError
+from sfumato.image.names import FileType, Overlay
+from sfumato.settings import Precision
+
+if TYPE_CHECKING:
+    from sfumato.workflow.segmented_case import Computation, SegmentRequest
+    from sfumato.workflow.segmenting import Workplace
 
 
 def segment(
     model: Annotated[Path, typer.Argument(help="The folder RUN, RUN/model or RUN/best_model.")],
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Images, folders of images, DICOM folders or data sets."),
+        typer.Argument(
+            help="Images, folders of images, DICOM folders, data sets, tables (cases.csv), or"
+            " patterns of such names."
+        ),
     ],
     out: options.Out,
     others: Annotated[
@@ -51,8 +61,15 @@ def segment(
     ] = False,
     file_type: Annotated[
         FileType,
-        typer.Option("--format", help="What to write: nifti, or the same as the image."),
+        typer.Option(
+            "--format",
+            help="What to write: the same as the image, nifti, or seg.nrrd for 3D Slicer.",
+        ),
     ] = "same",
+    overlay: Annotated[
+        Overlay | None,
+        typer.Option("--overlay", help="Write a preview of each case too: png or html."),
+    ] = None,
     device: options.Device = "auto",
     engine: Annotated[
         str,
@@ -61,6 +78,18 @@ def segment(
             help="torch, openvino, onnxruntime; auto takes the fastest that is installed.",
         ),
     ] = "auto",
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            help="Of convolutions: float32, bfloat16; auto takes what is fast on the device.",
+        ),
+    ] = "auto",
+    ray: options.Ray = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Leave what is done; do what is missing or changed."),
+    ] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Segment images with a trained model, or with several together.
@@ -72,44 +101,64 @@ def segment(
     [dim]sfumato segment run scan.nii.gz more_scans/ --out segmentations --probabilities
     sfumato segment fold_0 scan.nii.gz --with fold_1 --with fold_2 --out segmentations[/]
     """
-    from sfumato.cases.dataset import Dataset
-    from sfumato.cli.console import end_with, say, track
-    from sfumato.inference.ensemble import Ensemble
-    from sfumato.inference.predictor import InferenceSettings, Predictor
-    from sfumato.report.metric_words import counted
-    from sfumato.storage import claim_folder
-    from sfumato.training.loop import compute_dtype
-    from sfumato.workflow.devices import choose_device
-    from sfumato.workflow.segmenting import (
-        SegmentRequest,
-        check_file_type,
-        gather_inputs,
-        load_models,
-        segment_cases,
-    )
+    from sfumato.inference.predictor import InferenceSettings
+    from sfumato.workflow.segmented_case import Computation, SegmentRequest
+    from sfumato.workflow.segmenting import Workplace
 
+    if resume and overwrite:
+        raise ConfigError("--resume keeps what is done, --overwrite removes it; give one of them")
     request = SegmentRequest(
         has_probabilities=probabilities,
         has_uncertainty=uncertainty,
         level=level,
         has_postprocessing=not no_postprocessing,
         file_type=file_type,
+        overlay=overlay,
     )
-    places = [model, *(others or [])]
-    models, chosen = load_models(places), choose_device(device)
-    datasets = [Dataset.open(path) for path in inputs]
-    if (n_channels := models[0].n_channels) > 1:
-        datasets = [dataset.with_joined_channels(n_channels) for dataset in datasets]
-    records = gather_inputs(datasets)
-    check_file_type(records, file_type)
-    settings = InferenceSettings(is_mirrored=mirror)
-    dtype = compute_dtype("auto", chosen)
-    ensemble = Ensemble([Predictor(m, settings, chosen, dtype, engine) for m in models])
-    if uncertainty and (reason := ensemble.missing_interval(level)):
+    places = (model, *(others or []))
+    computation = Computation(
+        places=places,
+        settings=InferenceSettings(is_mirrored=mirror),
+        device=device,
+        precision=precision,
+        engines=(engine,) * len(places),
+    )
+    workplace = Workplace(ray=ray, is_resumed=resume, is_overwritten=overwrite)
+    with resumable(out):
+        _segment(inputs, out, computation, request, workplace)
+
+
+def _segment(
+    inputs: list[Path],
+    out: Path,
+    computation: "Computation",
+    request: "SegmentRequest",
+    workplace: "Workplace",
+) -> None:
+    from sfumato.cli.console import end_with, say, track
+    from sfumato.report.metric_words import counted
+    from sfumato.workflow.segmented_case import SegmentJob, choose_all, load_models, make_ensemble
+    from sfumato.workflow.segmenting import (
+        check_file_type,
+        check_kind,
+        claim_output,
+        known_engines,
+        open_inputs,
+        segment_cases,
+    )
+
+    models = load_models(computation.places)
+    records = open_inputs(inputs, models[0].n_channels)
+    check_file_type(records, request.file_type)
+    ensemble = make_ensemble(models, known_engines(out, computation))
+    check_kind(records, ensemble)
+    if request.has_uncertainty and (reason := ensemble.missing_interval(request.level)):
         say(f"Volumes get no interval: {reason}.", style="yellow")
-    paths = (path for record in records for path in record.image_paths)
-    claim_folder(out, overwrite=overwrite, inputs=[*places, *paths])
-    failures = segment_cases(ensemble, records, out, request, track)
+    claim_output(out, computation.places, records, workplace)
+    job = SegmentJob(
+        out=out.absolute(), computation=choose_all(computation, ensemble), request=request
+    )
+    failures = segment_cases(ensemble, records, job, workplace.ray, track)
     if len(failures) < len(records):
         say(f"{counted(len(records) - len(failures), 'segmentation')} in {out}")
     end_with(failures, len(records))

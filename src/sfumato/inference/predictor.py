@@ -61,6 +61,7 @@ class Predictor:
             device=torch.device(device),
             dtype=dtype,
         )
+        self.device, self.dtype = task.device, dtype
         self.engine, self._compute = compute_with(engine, task)
 
     def predict(self, image: Image, geometry: Geometry) -> ProbabilityMap:
@@ -118,14 +119,14 @@ class Predictor:
         with_unscaled: bool = False,
     ) -> Iterator[tuple[Place, Slab]]:
         """Predict part by part, and give what it was before scaling as further classes."""
-        self._check(image, geometry)
+        self.check(image, geometry)
         preprocessing = self.model.preprocessing
         assert preprocessing.spacing_mm is not None
         assert preprocessing.channels is not None
         grid = model_grid(geometry, preprocessing.spacing_mm)
         scalings = measure_scalings(image, preprocessing.channels)
         shape = grid.target.shape
-        window = fitted_window(shape, self.model.window, self._divisors())
+        window = fitted_window(shape, self.model.window, self.model.divisors)
         windows = Windows(
             shape=shape,
             size=window,
@@ -162,13 +163,13 @@ class Predictor:
         grid = model_grid(geometry, self.model.preprocessing.spacing_mm)
         return grid.axes[int(np.argmax(grid.target.shape))]
 
-    def _divisors(self) -> tuple[int, ...]:
-        strides = self.model.network_settings.strides
-        if strides is None:
-            return (1,) * len(self.model.window)
-        return tuple(int(d) for d in np.prod(strides, axis=0))
+    def check(self, image: Image, geometry: Geometry) -> None:
+        """Refuse an image that the model cannot take.
 
-    def _check(self, image: Image, geometry: Geometry) -> None:
+        Raises:
+            ModelError: If it has another number of channels or axes.
+            InputError: If it does not lie on the grid.
+        """
         n_channels, n_axes = self.model.n_channels, len(self.model.window)
         if len(image) != n_channels:
             raise ModelError(

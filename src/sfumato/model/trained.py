@@ -1,5 +1,6 @@
 """A trained model on disk: weights as safetensors, everything else as TOML; never code."""
 
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -108,6 +109,14 @@ class TrainedModel:
             temporary.write_bytes(save(weights))
         content = description.model_dump(mode="json", exclude_none=True)
         write_text(folder / DESCRIPTION, tomli_w.dumps(content))
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """What the lengths of a window must divide by, axis by axis."""
+        strides = self.network_settings.strides
+        if strides is None:
+            return (1,) * len(self.window)
+        return tuple(math.prod(along) for along in zip(*strides, strict=True))
 
     @staticmethod
     def load(folder: Path | str) -> "TrainedModel":

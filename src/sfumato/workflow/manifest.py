@@ -211,6 +211,11 @@ class Manifest:
         self._places[entry.case] = self._end
         self._add(entry.model_dump(mode="json", exclude_none=True))
 
+    @property
+    def case_ids(self) -> Iterator[str]:
+        """The names of all cases that are known."""
+        return iter(list(self._places))
+
     def find(self, case_id: str) -> Entry | None:
         """Return what is known of a case; None where it was never done."""
         place = self._places.get(case_id)
@@ -254,6 +259,20 @@ class Manifest:
         except OSError as error:
             raise FileError(self._path, f"cannot be written ({os_reason(error)})") from error
         self._end += len(line)
+
+
+def last_start(path: Path) -> dict[str, Any] | None:
+    """Read what work in a folder was last started with, without claiming the folder.
+
+    Returns:
+        What `Manifest.start` noted; None where nothing can be read.
+    """
+    found = None
+    with suppress(OSError, ValueError, AttributeError), path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"start"') and line.endswith(b"\n"):
+                found = json.loads(line).get("start")
+    return found
 
 
 def file_state(path: Path, *, is_dated: bool = True) -> FileState:
