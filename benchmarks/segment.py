@@ -1,12 +1,15 @@
 """Segmenting: peak memory of long scans, and speed beside MONAI's sliding windows.
 
     python benchmarks/segment.py memory                       # both scans, small network; long
-    python benchmarks/segment.py memory --length 0.2          # shorter scans
+    python benchmarks/segment.py memory --length 0.2 --unbounded   # shorter, and once more whole
     python benchmarks/segment.py speed                        # 256×256×128; some minutes
     python benchmarks/segment.py speed --engine openvino --features 16 32 64 128
 
 `memory` runs `sfumato segment` on a file in a process of its own and prints the most memory that
-process ever held (`maximum resident set size` of `/usr/bin/time -v`). `speed` segments one file
+process ever held (the `maximum resident set size` of `/usr/bin/time -v`, from the same source). It
+does not depend on the network's width but on windows, classes and the scan. With `--unbounded` the
+same scan is segmented once more in the way that holds all of its probabilities at once, and the
+labels are compared. `speed` segments one file
 with the same weights and windows that overlap by half: by MONAI's usual chain (load, orient, space,
 normalise, SlidingWindowInferer, softmax, invert, save) and by ours, in turn. Where an axis is up to
 a third longer than the window, ours grows to hold it and so needs fewer windows, as at the default
@@ -16,7 +19,7 @@ other work on the machine disturbs little; seconds by the clock stand beside the
 """
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,8 +34,14 @@ from monai import transforms
 from monai.inferers import SlidingWindowInferer
 
 from sfumato.image.files import read_channels, write_label
-from sfumato.image.preprocessing import ChannelSettings, PreprocessingSettings
+from sfumato.image.grid import model_grid
+from sfumato.image.preprocessing import (
+    ChannelSettings,
+    PreprocessingSettings,
+    normalize_intensities,
+)
 from sfumato.inference.predictor import Predictor
+from sfumato.inference.sliding_window import fitted_window, gaussian_weight, window_corners
 from sfumato.labels.classes import ClassList
 from sfumato.model.network import NetworkSettings, build_network
 from sfumato.model.tensors import Images, Logits
@@ -42,13 +51,13 @@ WINDOW = (96, 96, 96)
 SCANS = {"735×512×512, 20 classes": ((512, 512, 735), 20), "512×512×1600": ((512, 512, 1600), 3)}
 
 
-def make_model(features: list[int], n_classes: int) -> TrainedModel:
+def make_model(features: list[int], n_classes: int, first_kernel: int = 3) -> TrainedModel:
     """Make a model with random weights."""
     n = len(features)
     settings = NetworkSettings(
         features=tuple(features),
         strides=((1,) * 3, *((2,) * 3,) * (n - 1)),
-        kernels=((3,) * 3,) * n,
+        kernels=((first_kernel,) * 3, *((3,) * 3,) * (n - 1)),
     )
     torch.manual_seed(0)
     return TrainedModel(
@@ -77,28 +86,71 @@ def write_scan(path: Path, shape: tuple[int, ...], spacing: float) -> None:
     nibabel.save(nibabel.Nifti1Image(values, np.diag([spacing] * 3 + [1])), path)
 
 
-def memory(length: float, engine: str, spacing: float) -> None:
+def run_alone(command: list[str]) -> float:
+    """Run a command, and return the most memory that it held, in GiB."""
+    process = subprocess.Popen(command)
+    # Not of all children so far, as `resource.getrusage` would say.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command[3]} failed")
+    return usage.ru_maxrss / 2**20
+
+
+def segment_whole(place: Path) -> None:
+    """Segment a scan as one would without thinking of memory: all probabilities at once."""
+    predictor = Predictor(TrainedModel.load(place / "model"), dtype=torch.float32)
+    image, geometry = read_channels([place / "scan.nii.gz"])
+    preprocessing = predictor.model.preprocessing
+    grid = model_grid(geometry, preprocessing.spacing_mm)
+    normal = grid.image_to_model(normalize_intensities(image, preprocessing.channels))
+    shape = normal.shape[1:]
+    window = fitted_window(shape, WINDOW, predictor.model.divisors)
+    weight, n_classes = torch.from_numpy(gaussian_weight(window)), len(predictor.model.classes)
+    sums, weights = torch.zeros((n_classes, *shape)), torch.zeros(shape)
+    for corner in window_corners(shape, window, 0.5):
+        part = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
+        logits = predictor._compute(torch.from_numpy(normal[:, *part].copy())[None])
+        sums[:, *part] += logits[0].softmax(dim=0) * weight
+        weights[part] += weight
+    label = np.empty(geometry.shape, np.uint8)
+    whole = (sums / weights).numpy()
+    for where, probability in grid.slabs_to_source([whole], 2):
+        label[where] = probability.argmax(axis=0)
+    write_label(place / "whole.nii.gz", label, geometry)
+
+
+def memory(length: float, engine: str, spacing: float, *, is_compared: bool) -> None:
     """Print the most memory that each scan took."""
     for name, (shape, n_classes) in SCANS.items():
         shape = (*shape[:2], round(shape[2] * length))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             write_scan(place / "scan.nii.gz", shape, spacing)
-            make_model([4, 8, 8], n_classes).save(place / "model")
+            # So narrow, and at full resolution looking at single elements, it takes minutes.
+            make_model([4, 8, 8], n_classes, first_kernel=1).save(place / "model")
             started = time.monotonic()
-            subprocess.run(
-                [
-                    *(sys.executable, "-m", "sfumato", "segment", place / "model"),
-                    *(place / "scan.nii.gz", "--out", place / "out", "--engine", engine),
-                ],
-                check=True,
-            )
-            # Of all processes so far, so scans stand from the smaller to the larger.
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+            scan, out = str(place / "scan.nii.gz"), str(place / "out")
+            options = ["--out", out, "--engine", engine, "--precision", "float32"]
+            sfumato = [sys.executable, "-m", "sfumato"]
+            peak = run_alone([*sfumato, "segment", str(place / "model"), scan, *options])
             print(
                 f"{name} ({'×'.join(map(str, shape))}, {engine}): at most {peak:.2f} GiB,"
-                f" {time.monotonic() - started:.0f} s"
+                f" {time.monotonic() - started:.0f} s",
+                flush=True,
             )
+            if is_compared:
+                peak = run_alone([sys.executable, __file__, "whole", "--place", str(place)])
+                labels = [
+                    np.asarray(nibabel.load(p).dataobj)
+                    for p in (place / "out" / "scan.nii.gz", place / "whole.nii.gz")
+                ]
+                n_other = np.count_nonzero(labels[0] != labels[1])
+                print(
+                    f"all probabilities at once: {peak:.2f} GiB; {n_other} of {labels[0].size}"
+                    " labels differ",
+                    flush=True,
+                )
 
 
 class Stopwatch:
@@ -191,9 +243,11 @@ def speed(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["memory", "speed"])
+    parser.add_argument("what", choices=["memory", "speed", "whole"])
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--length", type=float, default=1.0, help="share of the scans' length")
+    parser.add_argument("--unbounded", action="store_true", help="also hold all at once, compare")
+    parser.add_argument("--place", type=Path, help="for `whole`, which `memory` calls")
     parser.add_argument("--shape", type=int, nargs=3, default=[256, 256, 128])
     parser.add_argument("--features", type=int, nargs="+", default=[32, 64, 128, 256, 320])
     parser.add_argument("--spacing", type=float, default=1.0, help="of the scan; the model has 1")
@@ -201,7 +255,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     if options.what == "memory":
-        memory(options.length, options.engine, options.spacing)
+        memory(options.length, options.engine, options.spacing, is_compared=options.unbounded)
+    elif options.what == "whole":
+        segment_whole(options.place)
     else:
         speed(options)
 
