@@ -114,7 +114,8 @@ def _places(
     """Give the number of each frame's segment, and where its elements lie in the image."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     for own in dataset.PerFrameFunctionalGroupsSequence:
-        number = int(own.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        segment = _find(own, shared, "SegmentIdentificationSequence")
+        number = int(segment.ReferencedSegmentNumber)
         if len(geometry.shape) == 2:
             if (int(dataset.Rows), int(dataset.Columns)) != geometry.shape:
                 raise _off_grid(path)
@@ -130,16 +131,20 @@ def _places(
 
 def _vectors(own: pydicom.Dataset, shared: pydicom.Dataset) -> tuple[Any, Any, Any]:
     """Return where a frame's first element lies, and the ways to the next column and row."""
-
-    def find(name: str) -> pydicom.Dataset:
-        return (own.get(name) or shared.get(name))[0]
-
-    position = np.array(find("PlanePositionSequence").ImagePositionPatient, float)
-    directions = np.array(find("PlaneOrientationSequence").ImageOrientationPatient, float)
-    between_rows, between_columns = map(float, find("PixelMeasuresSequence").PixelSpacing)
+    place = _find(own, shared, "PlanePositionSequence")
+    plane = _find(own, shared, "PlaneOrientationSequence")
+    measures = _find(own, shared, "PixelMeasuresSequence")
+    position = np.array(place.ImagePositionPatient, float)
+    directions = np.array(plane.ImageOrientationPatient, float)
+    between_rows, between_columns = map(float, measures.PixelSpacing)
     across = directions[:3] * between_columns
     down = directions[3:] * between_rows
     return position * _LPS_TO_RAS, across * _LPS_TO_RAS, down * _LPS_TO_RAS
+
+
+def _find(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.Dataset:
+    """Return where values of a frame stand: in its own group, or in that of all."""
+    return (own.get(name) or shared.get(name))[0]
 
 
 def _elements(

@@ -43,7 +43,8 @@ _FITTED = (
     "$lambda shape, window=@window, divisors=@window_divides_by: [w if not w < -(-n // d) * d <="
     f" w * {LARGEST_GROWTH!r} else -(-n // d) * d for n, w, d in zip(shape, window, divisors)]"
 )
-# A window that may grow to hold a whole axis, as in `fitted_window`.
+# A window that may grow to hold a whole axis, which is the half of `fitted_window` that matters for
+# images of one window.
 _INFERER = (
     "$lambda inputs, network, *_, fitted=@fitted_window, **__: monai.inferers.SlidingWindowInferer("
     "fitted(inputs.shape[2:]), sw_batch_size=1, overlap=0.5, mode='gaussian',"

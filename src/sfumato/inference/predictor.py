@@ -126,11 +126,12 @@ class Predictor:
         grid = model_grid(geometry, preprocessing.spacing_mm)
         scalings = measure_scalings(image, preprocessing.channels)
         shape = grid.target.shape
-        window = fitted_window(shape, self.model.window, self.model.divisors)
+        overlap = self.settings.overlap
+        window = fitted_window(shape, self.model.window, self.model.divisors, overlap)
         windows = Windows(
             shape=shape,
             size=window,
-            overlap=self.settings.overlap,
+            overlap=overlap,
             chosen_axis=None if axis is None else grid.axes.index(axis),
         )
 
