@@ -158,7 +158,10 @@ def _segment(
     job = SegmentJob(
         out=out.absolute(), computation=choose_all(computation, ensemble), request=request
     )
-    failures = segment_cases(ensemble, records, job, workplace.ray, track)
-    if len(failures) < len(records):
-        say(f"{counted(len(records) - len(failures), 'segmentation')} in {out}")
-    end_with(failures, len(records))
+    outcome = segment_cases(ensemble, records, job, workplace.ray, track)
+    n_done = len(records) - len(outcome.failures)
+    if n_done:
+        say(f"{counted(n_done, 'segmentation')} in {out}")
+    for case_id, warning in outcome.warnings.items():
+        say(f"{case_id}: {warning}", style="yellow")
+    end_with(outcome.failures, len(records))

@@ -20,6 +20,9 @@ from sfumato.inference.temperature import scale_probability
 from sfumato.model.trained import TrainedModel
 from sfumato.settings import Settings
 
+FAR_SPACING = 3.0
+"""By this factor an image's spacing may differ from the model's before somebody is warned."""
+
 
 class InferenceSettings(Settings):
     """How windows slide over an image.
@@ -157,6 +160,21 @@ class Predictor:
     def _scaled(self, slab: Slab, *, with_unscaled: bool) -> Float32[np.ndarray, "_ ..."]:
         scaled = scale_probability(slab, self.model.temperature)
         return np.concatenate([scaled, slab]) if with_unscaled else scaled
+
+    def far_spacing(self, geometry: Geometry) -> str | None:
+        """Say so if an image's spacing is far from that of training, where it may go wrong.
+
+        Nothing is said of images that do not know their spacing.
+        """
+        usual = self.model.preprocessing.spacing_mm
+        assert usual is not None
+        source = model_grid(geometry, usual)
+        own = [source.source.spacing[axis] for axis in source.axes]
+        ratios = [max(a / b, b / a) for a, b in zip(own, usual, strict=True)]
+        if not geometry.is_placed or max(ratios) <= FAR_SPACING:
+            return None
+        theirs, ours = (" × ".join(f"{s:.3g}" for s in spacing) for spacing in (own, usual))
+        return f"its spacing is {theirs} mm, far from the {ours} mm of training; check the result"
 
     def slab_axis(self, geometry: Geometry) -> int:
         """Return the spatial axis of an image that is longest on the model's grid."""

@@ -55,6 +55,7 @@ class Entry(Settings):
         softened_share: Which share of its elements was softened, if it was softened.
         volumes: How large its structures are, if it was segmented, in the classes' order.
         is_placed: Whether its image says how large elements are.
+        warning: What somebody should know of it; None where there is nothing.
     """
 
     case: str
@@ -65,6 +66,7 @@ class Entry(Settings):
     softened_share: float | None = None
     volumes: tuple[VolumeEstimate, ...] = ()
     is_placed: bool = True
+    warning: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

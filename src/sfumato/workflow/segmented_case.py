@@ -211,11 +211,13 @@ class SegmentedCase:
         read: What was segmented.
         segmentation: The most probable class of every element.
         sums: What the volumes need.
+        warning: What somebody should know of the case.
     """
 
     read: ReadCase
     segmentation: Label
     sums: VolumeSums
+    warning: str | None
 
 
 def read_case(wanted: Wanted, record: CaseRecord, known: Entry | None) -> ReadCase | Entry:
@@ -251,7 +253,8 @@ def segment_case(ensemble: Ensemble, job: SegmentJob, read: ReadCase) -> Segment
                 sums.add(slab.probability)
             for write in writers:
                 write(slab.place, slab.probability)
-    return SegmentedCase(read=read, segmentation=segmentation, sums=sums)
+    warning = ensemble.predictors[0].far_spacing(read.geometry)
+    return SegmentedCase(read=read, segmentation=segmentation, sums=sums, warning=warning)
 
 
 def finish_case(model: TrainedModel, tidying: PostprocessingSettings, job: SegmentJob,
@@ -276,7 +279,11 @@ def finish_case(model: TrainedModel, tidying: PostprocessingSettings, job: Segme
 
             case = Case(id=read.record.id, image=read.image, geometry=read.geometry)
             write_preview(files.overlay_path(job.request.overlay), case, tidy, model.classes)
-    known = {"volumes": volumes, "is_placed": read.geometry.is_placed}
+    known = {
+        "volumes": volumes,
+        "is_placed": read.geometry.is_placed,
+        "warning": segmented.warning,
+    }
     return job.wanted(read.record, model).entry(read.inputs, seconds).model_copy(update=known)
 
 

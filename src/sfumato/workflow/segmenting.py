@@ -164,13 +164,26 @@ def claim_output(
     claim_folder(out, overwrite=workplace.is_overwritten, inputs=[*places, *paths])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How segmenting many cases went.
+
+    Attributes:
+        failures: The cases that could not be segmented.
+        warnings: What somebody should know of others, by their names.
+    """
+
+    failures: list[Failure]
+    warnings: dict[str, str]
+
+
 def segment_cases(
     ensemble: Ensemble,
     records: Sequence[CaseRecord],
     job: SegmentJob,
     ray: str | None = None,
     track: Track = silently,
-) -> list[Failure]:
+) -> Outcome:
     """Segment many cases into a folder.
 
     A segmentation has its input's name and file type, and the label values of the data the
@@ -187,9 +200,6 @@ def segment_cases(
         ray: Address of a Ray cluster that does the work, one core and, with CUDA, one GPU a
             case; "auto" finds it, None works here.
         track: Told how far the job is.
-
-    Returns:
-        The cases that could not be segmented.
 
     Raises:
         SfumatoError: If nothing can be written, or there is no such cluster.
@@ -213,10 +223,11 @@ def segment_cases(
         **_about(ensemble, job),
         "seconds": {entry.case: entry.seconds for entry in entries},
         **reported_volumes(model.classes.foreground, volumes_of, len(model.window)),
+        "warnings": {entry.case: entry.warning for entry in entries if entry.warning},
         "failures": {failure.case_id: failure.reason for failure in failures},
     }
     write_text(out / REPORT, json.dumps(report, indent=2))
-    return failures
+    return Outcome(failures=failures, warnings=report["warnings"])
 
 
 def _about(ensemble: Ensemble, job: SegmentJob) -> dict[str, Any]:
