@@ -1,6 +1,11 @@
 """What every group of settings has in common."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""The number type of convolutions; "auto" takes bfloat16 where the device has it."""
 
 
 class Settings(BaseModel):

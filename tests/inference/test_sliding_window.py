@@ -202,3 +202,10 @@ def test_a_window_grows_to_hold_an_axis_whole_but_by_no_more_than_a_third():
     assert fitted_window((128, 96, 95, 129), (96,) * 4, (16,) * 4) == (128, 96, 96, 96)
     assert fitted_window((100, 113, 97), (96,) * 3, (16, 16, 1)) == (112, 128, 97)
     assert fitted_window((40,), (48,), (16,)) == (48,)
+
+
+def test_a_window_grows_where_fewer_of_them_are_less_work():
+    # 3 × 128 instead of 5 × 96; but not 7 × 128 instead of 10 × 96, which saves little.
+    assert fitted_window((256, 512), (96, 96), (16, 16)) == (128, 96)
+    # Windows that overlap by nothing fit as they are.
+    assert fitted_window((288,), (96,), (16,), overlap=0.0) == (96,)

@@ -10,6 +10,7 @@ import numpy as np
 
 N_LEVELS = 4096
 BAND = 3
+N_TURNS = 3
 NEIGHBOURS = list(product((-1, 0, 1), repeat=3))
 
 
@@ -84,10 +85,15 @@ def slic(image, definition, has_seed, takes_part):
         cell: first_centre(values, tile, cell, weights, definition) for cell, tile in tiles.items()
     }
     chosen = np.full(image.shape[1:], -1)
+    for cell, tile in tiles.items():
+        chosen[tile & takes_part] = definition.number(cell)
     for iteration in range(definition.n_iterations):
         if iteration > 0:
             move(centres, values, chosen, definition)
         for cell, tile in tiles.items():
+            # Every third cell in turn, and all of them in the end.
+            if iteration < definition.n_iterations - 1 and (sum(cell) - iteration) % N_TURNS:
+                continue
             members = tile & takes_part
             chosen[members] = nearest(values[:, members], cell, centres, definition)
     return chosen

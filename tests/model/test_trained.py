@@ -169,9 +169,9 @@ def test_a_description_with_a_wrong_value_is_told(folder: Path, name: str, value
 
 
 def test_a_model_of_a_newer_sfumato_is_told_before_anything_else(folder: Path) -> None:
-    edit(folder, format_version=4, something_new=1)
+    edit(folder, format_version=5, something_new=1)
     assert complaint(folder) == (
-        f"{folder / DESCRIPTION}: the model has format 4, but this sfumato reads up to 3;"
+        f"{folder / DESCRIPTION}: the model has format 5, but this sfumato reads up to 4;"
         " update sfumato"
     )
 
@@ -210,6 +210,23 @@ def test_a_weight_too_few_or_too_many_is_told(folder: Path) -> None:
     weights.pop(next(iter(weights)))
     save_file(weights, folder / WEIGHTS)
     assert "its weights do not belong to the network in model.toml" in complaint(folder)
+
+
+def test_weights_that_were_changed_are_told(folder: Path) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-3] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    assert complaint(folder).startswith(
+        f"{folder / WEIGHTS}: was changed since model.toml was written (its checksum differs)"
+    )
+
+
+def test_weights_from_before_checksums_are_read(folder: Path) -> None:
+    lines = (folder / DESCRIPTION).read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("weights_sha256")]
+    assert len(kept) == len(lines) - 1
+    (folder / DESCRIPTION).write_text("".join(kept), "utf-8")
+    assert TrainedModel.load(folder).classes == make_model().classes
 
 
 def test_the_temperature_is_kept(folder: Path) -> None:

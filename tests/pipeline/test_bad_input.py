@@ -203,7 +203,7 @@ def test_segmenting_finishes_the_others_and_lists_a_bad_case_last(
     assert first == "1 of 2 cases failed:"
     assert second.startswith("  case_01: ")
     written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert written == {".sfumato", "case_00.nii.gz", "case_00.json", "run.json"}
+    assert written == {".sfumato", "case_00.nii.gz", "case_00.json", "cases.jsonl", "run.json"}
     failures = json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["failures"]
     assert list(failures) == ["case_01"]
 
@@ -479,3 +479,13 @@ def test_a_model_for_volumes_refuses_flat_images(
     outcome = sfumato("segment", flat_run, volume, "--out", tmp_path / "out", "--device=cpu")
     assert outcome.code == 2
     assert_says(only_line(outcome.err), "ball_000_0000", "is 3-D, but the model is 2-D")
+
+
+def test_a_model_of_another_kind_is_one_line_however_many_images_there_are(
+    sfumato: Callable, flat_run: Path, nnunet_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    outcome = sfumato("segment", flat_run, nnunet_data / "imagesTr", "--out", out, "--device=cpu")
+    assert outcome.code == 2
+    assert_says(only_line(outcome.err), "ball_000_0000", "is 3-D, but the model is 2-D")
+    assert not out.exists()

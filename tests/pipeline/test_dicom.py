@@ -1,5 +1,6 @@
 """DICOM through the command line: from a series to a DICOM SEG in an archive."""
 
+import csv
 import json
 import logging
 import shutil
@@ -248,3 +249,31 @@ def test_a_real_series_goes_to_an_archive_and_back(
     np.testing.assert_array_equal(
         read_segment(fetched, source), read_segment(tmp_path / "out" / "study1.dcm", source)
     )
+
+
+def test_dicom_segmentations_are_compared_with_references_as_nifti_ones_are(
+    sfumato: Callable, segmented: Path, dicom_data: Path, dicom_run: Path, tmp_path: Path
+) -> None:
+    references = tmp_path / "references"
+    references.mkdir()
+    (tmp_path / "dicom" / "probabilities").mkdir(parents=True)
+    for seed in (0, 1):
+        shutil.copy(dicom_data / f"label{seed}.nii.gz", references / f"series{seed}.nii.gz")
+        for place in (".", "probabilities"):
+            name = f"{place}/series{seed}.dcm"
+            shutil.copy(segmented / name, tmp_path / "dicom" / name)
+    series = [dicom_data / "series0", dicom_data / "series1"]
+    nifti = tmp_path / "nifti"
+    outcome = sfumato("segment", dicom_run, *series, "--out", nifti, "--format=nifti",
+                      "--probabilities", "--device=cpu")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    for kind in ("dicom", "nifti"):
+        outcome = sfumato("evaluate", references, tmp_path / kind, "--out", tmp_path / f"e_{kind}")
+        assert outcome.code == 0, outcome.err
+    tables = []
+    for kind in ("dicom", "nifti"):
+        with (tmp_path / f"e_{kind}" / "metrics.csv").open(encoding="utf-8") as file:
+            rows = [(tuple(row[:-1]), row[-1]) for row in csv.reader(file)][1:]
+        tables.append({name: float(value) for name, value in rows})
+    assert tables[0] == pytest.approx(tables[1], rel=1e-4, nan_ok=True)
+    assert any("ece" in name for name in tables[0])

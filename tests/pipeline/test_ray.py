@@ -1,6 +1,7 @@
-"""Softening and comparing on a Ray cluster of two machines, both of them this one."""
+"""Softening, segmenting and comparing on a Ray cluster of two machines, both of them this one."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_models_are_the_same_wherever_they_were_trained(
                       "--device=cuda")  # fmt: skip
     assert outcome.code == 2
     assert "the cluster has no GPU" in outcome.err
+
+
+def test_segmentations_are_the_same_wherever_they_were_made(
+    sfumato: Callable, cluster: Any, flat_run: Path, flat_data: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(flat_data / "images", images)
+    (images / "case_04.png").write_bytes(b"no picture")
+    command = ("segment", flat_run, images, "--uncertainty", "--device=cpu", "--engine=torch")
+    on_ray, here = tmp_path / "on_ray", tmp_path / "here"
+    outcome = sfumato(*command, "--out", on_ray, "--ray", cluster.address)
+    assert outcome.code == 1
+    assert "case_04: " in outcome.err.splitlines()[-1]
+    assert sfumato(*command, "--out", here).code == 1
+    for path in sorted(here.rglob("*.*")):
+        if path.is_file() and path.name not in (".sfumato", "cases.jsonl", "run.json"):
+            assert (on_ray / path.relative_to(here)).read_bytes() == path.read_bytes(), path
+
+    shutil.copy(flat_data / "images" / "case_04.png", images / "case_04.png")
+    outcome = sfumato(*command, "--out", on_ray, "--ray", cluster.address, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert "Segmenting, 9 are done (1)" in outcome.out
 
 
 def test_a_cluster_that_is_not_there_is_one_plain_line(

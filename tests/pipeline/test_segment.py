@@ -14,6 +14,9 @@ from PIL import Image as Picture
 from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.model.trained import TrainedModel
 
+# Whichever engine is the fastest at the moment rounds in its own way.
+HERE = ("--device=cpu", "--engine=torch")
+
 
 @pytest.fixture(scope="module")
 def flat_segmentations(
@@ -21,7 +24,7 @@ def flat_segmentations(
 ) -> Path:
     out = tmp_path_factory.mktemp("segmented") / "out"
     outcome = sfumato(
-        "segment", flat_run, flat_data / "images", "--out", out, "--probabilities", "--device=cpu"
+        "segment", flat_run, flat_data / "images", "--out", out, "--probabilities", *HERE
     )
     assert outcome.code == 0
     return out
@@ -32,9 +35,7 @@ def volume_segmentations(
     sfumato: Callable, volume_run: Path, volume_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("segmented") / "out"
-    outcome = sfumato(
-        "segment", volume_run, volume_data, "--out", out, "--probabilities", "--device=cpu"
-    )
+    outcome = sfumato("segment", volume_run, volume_data, "--out", out, "--probabilities", *HERE)
     assert outcome.code == 0
     return out
 
@@ -75,7 +76,7 @@ def test_a_segmentation_lies_where_the_structure_is(
     sfumato: Callable, trained_volume_run: Path, volume_data: Path, tmp_path: Path
 ) -> None:
     image = volume_data / "images" / "case_03.nii.gz"
-    sfumato("segment", trained_volume_run, image, "--out", tmp_path / "out", "--device=cpu")
+    sfumato("segment", trained_volume_run, image, "--out", tmp_path / "out", *HERE)
     segmentation = np.asarray(nibabel.load(tmp_path / "out" / "case_03.nii.gz").dataobj)
     label = np.asarray(nibabel.load(volume_data / "labels" / "case_03.nii.gz").dataobj)
     both = ((segmentation > 0) & (label > 0)).sum()
@@ -108,11 +109,21 @@ def test_a_picture_gets_a_probability_file_too(flat_segmentations: Path) -> None
     assert stored.shape == (40, 52, 1, 2)
 
 
-def test_a_report_tells_how_it_was_done(flat_segmentations: Path) -> None:
+def test_a_report_tells_how_it_was_done(
+    flat_segmentations: Path, volume_segmentations: Path, volume_data: Path
+) -> None:
     report = json.loads((flat_segmentations / "run.json").read_text("utf-8"))
-    assert len(report["seconds"]) == 10
     assert report["failures"] == {}
     assert report["model"]["steps"] == 20
+    assert (report["device"], len(report["engines"])) == ("cpu", 1)
+    assert len(report["seconds"]) == len(report["areas_mm2"]) == 10
+    assert set(report["seconds"]["case_00"]) == {"read", "segment", "tidy", "write"}
+    report = json.loads((volume_segmentations / "run.json").read_text("utf-8"))
+    for case_id, volumes in report["volumes_ml"].items():
+        label = np.asarray(nibabel.load(volume_segmentations / f"{case_id}.nii.gz").dataobj)
+        for name, value in (("shell [outer]", 2), ("core", 7)):
+            ml = 2.5 * 1.0 * 1.2 * (label == value).sum() / 1000
+            assert volumes[name] == pytest.approx(ml, abs=1e-6)
 
 
 def test_files_and_folders_are_segmented_together_each_as_its_own_type(
@@ -130,10 +141,12 @@ def test_files_and_folders_are_segmented_together_each_as_its_own_type(
         SimpleITK.WriteImage(volume, tmp_path / name)
     outcome = sfumato(
         "segment", volume_run, folder, tmp_path / "b.nrrd", tmp_path / "c.mha",
-        "--out", tmp_path / "out", "--device=cpu",
+        "--out", tmp_path / "out", *HERE,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert names_in(tmp_path / "out") == [".sfumato", "a.nii.gz", "b.nrrd", "c.mha", "run.json"]
+    assert names_in(tmp_path / "out") == [
+        ".sfumato", "a.nii.gz", "b.nrrd", "c.mha", "cases.jsonl", "run.json"
+    ]  # fmt: skip
     for name in ("b.nrrd", "c.mha"):
         segmentation = SimpleITK.ReadImage(tmp_path / "out" / name)
         assert segmentation.GetSize() == (14, 22, 20)
@@ -147,7 +160,7 @@ def test_the_run_its_model_and_its_best_model_can_be_used(
     image = flat_data / "images" / "case_00.png"
     for model in (flat_run / "model", flat_run / "best_model"):
         out = tmp_path / model.name
-        assert sfumato("segment", model, image, "--out", out, "--device=cpu").code == 0
+        assert sfumato("segment", model, image, "--out", out, *HERE).code == 0
         assert (out / "case_00.png").exists()
     of_run = (flat_segmentations / "case_00.png").read_bytes()
     assert (tmp_path / "model" / "case_00.png").read_bytes() == of_run
@@ -158,7 +171,7 @@ def test_mirroring_changes_probabilities_a_little(
 ) -> None:
     image = flat_data / "images" / "case_00.png"
     outcome = sfumato("segment", flat_run, image, "--out", tmp_path / "out", "--mirror",
-                      "--probabilities", "--device=cpu")  # fmt: skip
+                      "--probabilities", *HERE)  # fmt: skip
     assert outcome.code == 0
     name = Path("probabilities") / "case_00.nii.gz"
     mirrored = nibabel.load(tmp_path / "out" / name).get_fdata()
@@ -172,9 +185,7 @@ def test_labels_of_a_data_set_are_not_looked_at(
     shutil.copytree(flat_data, tmp_path / "data")
     for path in (tmp_path / "data" / "labels").iterdir():
         path.write_bytes(b"no label")
-    outcome = sfumato(
-        "segment", flat_run, tmp_path / "data", "--out", tmp_path / "out", "--device=cpu"
-    )
+    outcome = sfumato("segment", flat_run, tmp_path / "data", "--out", tmp_path / "out", *HERE)
     assert outcome.code == 0
     assert names_in(tmp_path / "out", "*.png") == names_in(flat_segmentations, "*.png")
 
@@ -182,7 +193,7 @@ def test_labels_of_a_data_set_are_not_looked_at(
 def test_segmenting_twice_gives_the_same_files(
     sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
 ) -> None:
-    sfumato("segment", flat_run, flat_data, "--out", tmp_path / "out", "--device=cpu")
+    sfumato("segment", flat_run, flat_data, "--out", tmp_path / "out", *HERE)
     for name in names_in(flat_segmentations, "*.png"):
         assert (tmp_path / "out" / name).read_bytes() == (flat_segmentations / name).read_bytes()
 
@@ -191,7 +202,7 @@ def test_several_models_give_the_mean_of_their_probabilities(
     sfumato: Callable, flat_run: Path, flat_data: Path, flat_segmentations: Path, tmp_path: Path
 ) -> None:
     best, picture = flat_run / "best_model", flat_data / "images" / "case_00.png"
-    options = ("--probabilities", "--device=cpu")
+    options = ("--probabilities", *HERE)
     assert sfumato("segment", best, picture, "--out", tmp_path / "best", *options).code == 0
     outcome = sfumato(
         "segment", flat_run, picture, "--with", best, "--with", flat_run,
@@ -206,6 +217,7 @@ def test_several_models_give_the_mean_of_their_probabilities(
     np.testing.assert_allclose(probability(tmp_path / "both"), expected, atol=1.01 / 255)
     report = json.loads((tmp_path / "both" / "run.json").read_text("utf-8"))
     assert len(report["with"]) == 2
+    assert len(report["engines"]) == 3
     alone = json.loads((flat_segmentations / "run.json").read_text("utf-8"))
     assert alone["with"] == []
 
@@ -234,7 +246,7 @@ def uncertain(
     out = tmp_path_factory.mktemp("uncertain") / "out"
     outcome = sfumato(
         "segment", calibrated_run, volume_data, "--out", out, "--uncertainty", "--level=0.8",
-        "--device=cpu", "--engine=torch",
+        *HERE,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert "no interval" not in outcome.out
@@ -291,7 +303,7 @@ def test_intervals_that_are_not_known_are_left_open_with_the_reason(
     }
     for name, (reason, *arguments) in reasons.items():
         out = tmp_path / name
-        outcome = sfumato("segment", *arguments, "--out", out, "--uncertainty", "--device=cpu")
+        outcome = sfumato("segment", *arguments, "--out", out, "--uncertainty", *HERE)
         assert outcome.code == 0, outcome.err
         document = json.loads((out / "volumes.json").read_text("utf-8"))
         assert reason in outcome.out
@@ -322,9 +334,7 @@ def test_post_processing_of_the_model_is_applied_and_can_be_left_out(
     found = {}
     for name, options in (("tidy", ()), ("raw", ("--no-postprocessing",))):
         out = tmp_path / name
-        outcome = sfumato(
-            "segment", tmp_path / "model", picture, "--out", out, "--device=cpu", *options
-        )
+        outcome = sfumato("segment", tmp_path / "model", picture, "--out", out, *HERE, *options)
         assert outcome.code == 0, outcome.err
         found[name] = (out / "case_00.png").read_bytes()
         report = json.loads((out / "run.json").read_text("utf-8"))
@@ -332,3 +342,85 @@ def test_post_processing_of_the_model_is_applied_and_can_be_left_out(
     assert found["raw"] == (flat_segmentations / "case_00.png").read_bytes()
     with Picture.open(tmp_path / "tidy" / "case_00.png") as segmentation:
         assert not np.asarray(segmentation).any()
+
+
+def test_a_spacing_far_from_training_is_warned_of_with_both_values(
+    sfumato: Callable, volume_run: Path, volume_data: Path, tmp_path: Path
+) -> None:
+    image = nibabel.load(volume_data / "images" / "case_00.nii.gz")
+    affine = image.affine.copy()
+    affine[:3, 0] *= 4
+    far = nibabel.Nifti1Image(np.asarray(image.dataobj)[::4], affine)
+    nibabel.save(far, tmp_path / "far.nii.gz")
+    outcome = sfumato("segment", volume_run, tmp_path / "far.nii.gz",
+                      volume_data / "images" / "case_00.nii.gz", "--out", tmp_path / "out",
+                      *HERE)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    said = "far: its spacing is 1 × 1.2 × 10 mm, far from the 1 × 1.2 × 2.5 mm of training"
+    assert said in outcome.out
+    report = json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))
+    assert list(report["warnings"]) == ["far"]
+
+
+def test_previews_are_pictures_or_pages_of_their_own(
+    sfumato: Callable, flat_run: Path, flat_data: Path, volume_run: Path, volume_data: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    picture = flat_data / "images" / "case_00.png"
+    outcome = sfumato("segment", flat_run, picture, "--out", tmp_path / "flat", "--overlay=png",
+                      *HERE)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    with Picture.open(tmp_path / "flat" / "overlays" / "case_00.png") as preview:
+        assert preview.width > 400
+    volume = volume_data / "images" / "case_00.nii.gz"
+    outcome = sfumato("segment", volume_run, volume, "--out", tmp_path / "volume",
+                      "--overlay=html", *HERE)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    page = (tmp_path / "volume" / "overlays" / "case_00.html").read_text("utf-8")
+    assert "data:image/png;base64," in page
+    assert "shell [outer]" in page
+    assert "volume, ml" in page
+    report = json.loads((tmp_path / "volume" / "run.json").read_text("utf-8"))
+    assert report["seconds"]["case_00"]["draw"] > 0
+
+
+def test_segmentations_for_3d_slicer_name_their_segments(
+    sfumato: Callable, trained_volume_run: Path, volume_data: Path, tmp_path: Path
+) -> None:
+    volume, out = volume_data / "images" / "case_03.nii.gz", tmp_path / "out"
+    outcome = sfumato("segment", trained_volume_run, volume, "--out", out, "--format=seg.nrrd",
+                      *HERE)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    outcome = sfumato("segment", trained_volume_run, volume, "--out", tmp_path / "nifti",
+                      *HERE)  # fmt: skip
+    found = SimpleITK.ReadImage(out / "case_03.seg.nrrd")
+    expected = SimpleITK.ReadImage(tmp_path / "nifti" / "case_03.nii.gz")
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(found), SimpleITK.GetArrayFromImage(expected)
+    )
+    assert found.GetOrigin() == pytest.approx(expected.GetOrigin(), abs=1e-4)
+    assert found.GetDirection() == pytest.approx(expected.GetDirection(), abs=1e-6)
+    assert found.GetMetaData("Segment0_Name") == "shell [outer]"
+    assert found.GetMetaData("Segment1_LabelValue") == "7"
+    assert "SCT^85756007^Tissue" in found.GetMetaData("Segment1_Tags")
+    assert found.GetMetaData("Segmentation_MasterRepresentation") == "Binary labelmap"
+    # Read back under the case's own name.
+    outcome = sfumato("evaluate", volume_data, out, "--out", tmp_path / "evaluation")
+    assert outcome.code == 0, outcome.err
+
+
+def test_patterns_and_tables_name_inputs(
+    sfumato: Callable, flat_run: Path, flat_data: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.csv"
+    picture = flat_data / "images" / "case_07.png"
+    table.write_text(f"case,image\nlast,{picture}\n")
+    outcome = sfumato("segment", flat_run, flat_data / "images" / "case_0[01].png", table,
+                      "--out", tmp_path / "out", *HERE)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert names_in(tmp_path / "out", "*.png") == ["case_00.png", "case_01.png", "last.png"]
+    outcome = sfumato(
+        "segment", flat_run, flat_data / "images" / "no*.png", "--out", tmp_path / "x"
+    )
+    assert outcome.code == 2
+    assert "no*.png: nothing has such a name; check the pattern" in outcome.err

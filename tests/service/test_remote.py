@@ -20,7 +20,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("run.json", ".sfumato")
+        if path.is_file() and path.name not in ("run.json", "cases.jsonl", ".sfumato")
     }
 
 
@@ -94,8 +94,8 @@ def test_a_series_comes_back_as_dicom_of_its_name(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--mirror",), "are decided where the server is started"),
-        (("--engine=torch",), "are decided where the server is started"),
+        (("--mirror",), "are not for a server"),
+        (("--engine=torch",), "are not for a server"),
         (("--token-file=nowhere",), "nowhere: no such file"),
     ],
 )

@@ -174,7 +174,7 @@ class Tile {
             choose_nearest<IsFlat, N_VECTORS>(first, i, z_place, levels + i, colours + i);
         for (; i < n; i += N_LANES)
             choose_nearest<IsFlat, 1>(first, i, z_place, levels + i, colours + i);
-        move_changed(before, colours, n, z, first, levels);
+        if (!task_.is_last) move_changed(before, colours, n, z, first, levels);
     }
 
     template <bool IsFlat, int V>

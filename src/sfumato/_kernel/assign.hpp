@@ -28,6 +28,7 @@ struct Assignment {
     int n_channels;
     std::array<const std::int32_t*, N_NEAR> centres;  // place and levels; null where there is none
     std::uint8_t own_colour;   // of the tile's cell
+    bool is_last;              // nobody asks for the sums any more
     std::uint32_t moved;       // a bit for each centre that is not where it was
     std::uint32_t candidates;  // for each that some element might have been nearest to the last time
 

@@ -17,9 +17,9 @@ constexpr std::int32_t NONE = -1;
 // bits, one an element, so that most elements are passed over 64 at a time.
 class Pieces {
   public:
-    Pieces(const Grid& grid, const std::uint8_t* colours, Team& team)
-        : grid_(grid), colours_(colours), team_(team), n_x_(grid.axes[2].n), n_y_(grid.axes[1].n),
-          n_rows_(grid.axes[0].n * n_y_), n_words_((n_x_ + WORD_BITS - 1) / WORD_BITS),
+    Pieces(const Grid& grid, const Box& box, const std::uint8_t* colours, Team& team)
+        : grid_(grid), colours_(colours), team_(team), n_x_(box.n[2]), n_y_(box.n[1]),
+          n_rows_(box.n[0] * n_y_), n_words_((n_x_ + WORD_BITS - 1) / WORD_BITS),
           starts_(n_rows_ * n_words_), like_y_(n_rows_ * n_words_), like_z_(n_rows_ * n_words_),
           n_before_(n_rows_ * n_words_), first_run_(n_rows_ + 1) {}
 
@@ -312,9 +312,9 @@ class Pieces {
 
 }  // namespace
 
-std::int64_t number_superpixels(const Grid& grid, const std::uint8_t* colours,
+std::int64_t number_superpixels(const Grid& grid, const Box& box, const std::uint8_t* colours,
                                 std::int32_t* superpixels, Team& team) {
-    return Pieces(grid, colours, team).write(superpixels);
+    return Pieces(grid, box, colours, team).write(superpixels);
 }
 
 }  // namespace sfumato

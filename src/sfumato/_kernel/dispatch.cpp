@@ -6,6 +6,7 @@
 #include <string>
 
 #include "assign.hpp"
+#include "levels.hpp"
 #include "nearest.hpp"
 
 namespace sfumato {
@@ -14,6 +15,8 @@ namespace sfumato {
     namespace isa {             \
     AssignTile assign_tile;     \
     FindNearest find_nearest;   \
+    ToLevels to_levels;         \
+    ToLab to_lab;               \
     }
 
 DECLARE(baseline)
@@ -60,5 +63,9 @@ Instructions chosen() {
 AssignTile* choose_assign_tile() { CHOOSE(assign_tile) }
 
 FindNearest* choose_find_nearest() { CHOOSE(find_nearest) }
+
+ToLevels* choose_to_levels() { CHOOSE(to_levels) }
+
+ToLab* choose_to_lab() { CHOOSE(to_lab) }
 
 }  // namespace sfumato

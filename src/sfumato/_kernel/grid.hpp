@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <vector>
 
 namespace sfumato {
 
@@ -62,11 +63,14 @@ inline std::uint8_t colour_of(const Index3& place) {
 
 constexpr int N_COLOURS = 64;
 
-// Some cells of the grid, side by side, as elements.
+// A part of an image whose elements lie between two along every axis.
 struct Box {
     Index3 first;
     Index3 n;
 
+    Box(const Index3& first, const Index3& n) : first(first), n(n) {}
+
+    // Some cells of the grid, side by side.
     Box(const Grid& grid, const Index3& first_cell, std::int64_t n_cells) {
         for (int axis = 0; axis < N_AXES; ++axis) {
             const Axis& along = grid.axes[axis];
@@ -78,6 +82,28 @@ struct Box {
     Box(const Grid& grid, std::int64_t cell) : Box(grid, grid.place(cell), 1) {}
 
     std::int64_t size() const { return n[0] * n[1] * n[2]; }
+
+    // Where an element of the image is in an array of the box's shape.
+    std::int64_t element(const Index3& at) const {
+        return ((at[0] - first[0]) * n[1] + at[1] - first[1]) * n[2] + at[2] - first[2];
+    }
 };
+
+inline Box whole(const Grid& grid) {
+    return {{0, 0, 0}, {grid.axes[0].n, grid.axes[1].n, grid.axes[2].n}};
+}
+
+// The least box that holds some others, at least one.
+inline Box around(const std::vector<Box>& boxes) {
+    Box result = boxes.front();
+    for (const Box& box : boxes)
+        for (int axis = 0; axis < N_AXES; ++axis) {
+            const std::int64_t end =
+                std::max(result.first[axis] + result.n[axis], box.first[axis] + box.n[axis]);
+            result.first[axis] = std::min(result.first[axis], box.first[axis]);
+            result.n[axis] = end - result.first[axis];
+        }
+    return result;
+}
 
 }  // namespace sfumato

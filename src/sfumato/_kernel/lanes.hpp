@@ -31,6 +31,7 @@ typedef std::uint8_t Bytes __attribute__((vector_size(N_LANES)));
 
 static inline Floats to_floats(Ints values) { return __builtin_convertvector(values, Floats); }
 static inline Ints to_ints(Shorts values) { return __builtin_convertvector(values, Ints); }
+static inline Ints to_ints(Floats values) { return __builtin_convertvector(values, Ints); }
 static inline Ints to_ints(Bytes values) { return __builtin_convertvector(values, Ints); }
 static inline Bytes to_bytes(Ints values) { return __builtin_convertvector(values, Bytes); }
 static inline Floats all(float value) { return value - Floats{}; }
@@ -64,6 +65,7 @@ static inline R each(F f) {
 }
 static inline Floats operator+(Floats a, Floats b) { return each<Floats>([&](int i) { return a[i] + b[i]; }); }
 static inline Floats operator-(Floats a, Floats b) { return each<Floats>([&](int i) { return a[i] - b[i]; }); }
+static inline Floats operator/(Floats a, Floats b) { return each<Floats>([&](int i) { return a[i] / b[i]; }); }
 static inline Floats operator*(Floats a, Floats b) { return each<Floats>([&](int i) { return a[i] * b[i]; }); }
 static inline Ints operator<(Floats a, Floats b) { return each<Ints>([&](int i) { return a[i] < b[i] ? -1 : 0; }); }
 static inline Ints operator<=(Floats a, Floats b) { return each<Ints>([&](int i) { return a[i] <= b[i] ? -1 : 0; }); }
@@ -76,6 +78,7 @@ static inline Ints operator*(Ints a, Ints b) { return each<Ints>([&](int i) { re
 static inline Ints operator-(Ints a, Ints b) { return each<Ints>([&](int i) { return a[i] - b[i]; }); }
 static inline Floats to_floats(Ints a) { return each<Floats>([&](int i) { return float(a[i]); }); }
 static inline Ints to_ints(Shorts a) { return each<Ints>([&](int i) { return std::int32_t(a[i]); }); }
+static inline Ints to_ints(Floats a) { return each<Ints>([&](int i) { return std::int32_t(a[i]); }); }
 static inline Ints to_ints(Bytes a) { return each<Ints>([&](int i) { return std::int32_t(a[i]); }); }
 static inline Bytes to_bytes(Ints a) { return each<Bytes>([&](int i) { return std::uint8_t(a[i]); }); }
 static inline Floats all(float value) { return each<Floats>([&](int) { return value; }); }
@@ -97,6 +100,10 @@ template <typename Lanes, typename T>
 static inline void store(T* to, const Lanes& lanes) {
     std::memcpy(to, &lanes, sizeof lanes);
 }
+
+// The bits of numbers as whole numbers, and back.
+static inline Ints bits_of(const Floats& values) { return load<Ints>(&values); }
+static inline Floats with_bits(const Ints& bits) { return load<Floats>(&bits); }
 
 // Two numbers of 16 bits each as one of 32 bits.
 static inline std::int32_t packed(std::int32_t low, std::int32_t high) {

@@ -13,8 +13,8 @@
 
 #include "boundary.hpp"
 #include "coder.hpp"
-#include "colour.hpp"
 #include "connect.hpp"
+#include "levels.hpp"
 #include "slic.hpp"
 #include "soften.hpp"
 #include "tiles.hpp"
@@ -42,10 +42,10 @@ struct Superpixels {
 ImageView view(const Image& image, const Superpixels& settings) {
     ImageView result;
     result.values = image.data();
-    if (image.dtype() == nb::dtype<float>()) result.type = ImageView::Type::float32;
-    else if (image.dtype() == nb::dtype<std::int16_t>()) result.type = ImageView::Type::int16;
-    else if (image.dtype() == nb::dtype<std::uint16_t>()) result.type = ImageView::Type::uint16;
-    else if (image.dtype() == nb::dtype<std::uint8_t>()) result.type = ImageView::Type::uint8;
+    if (image.dtype() == nb::dtype<float>()) result.type = Type::float32;
+    else if (image.dtype() == nb::dtype<std::int16_t>()) result.type = Type::int16;
+    else if (image.dtype() == nb::dtype<std::uint16_t>()) result.type = Type::uint16;
+    else if (image.dtype() == nb::dtype<std::uint8_t>()) result.type = Type::uint8;
     else throw nb::type_error("image must be float32, int16, uint16 or uint8");
     result.n_channels = static_cast<int>(image.shape(0));
     result.is_photo = settings.is_photo;
@@ -114,23 +114,23 @@ Grid grid_of(const Image& image, const Superpixels& settings) {
     return grid;
 }
 
-// Returns the number of superpixels, or -1 if an intensity is NaN or infinite.
+// Write the superpixels in a box that holds the cells. Returns their number, or -1 if an intensity is NaN or
+// infinite.
 std::int64_t segment(const Grid& grid, ImageView image, const Superpixels& settings,
-                     std::vector<std::int64_t> cells, const std::uint8_t* where,
+                     std::vector<std::int64_t> cells, const std::uint8_t* where, const Box& box,
                      std::int32_t* superpixels, Team& team) {
     const SlicSettings slic{settings.weights, settings.n_iterations,
                             settings.shifts ? settings.shifts->data() : nullptr};
     image.n_bits_dropped = n_bits_to_drop(grid, image, slic);
-    const Buffer<std::uint8_t> colours(grid.n_elements());
+    const Buffer<std::uint8_t> colours(box.size());
     {
         Tiles tiles(grid, image.n_channels, std::move(cells));
         if (!tiles.read(image, where, team)) return -1;
         run_slic(tiles, slic, image.n_bits_dropped, team);
-        if (tiles.n() < grid.n_cells())
-            std::fill_n(colours.get(), grid.n_elements(), NOWHERE);
-        tiles.write_colours(colours.get(), team);
+        if (tiles.n() < grid.n_cells()) std::fill_n(colours.get(), box.size(), NOWHERE);
+        tiles.write_colours(box, colours.get(), team);
     }
-    return number_superpixels(grid, colours.get(), superpixels, team);
+    return number_superpixels(grid, box, colours.get(), superpixels, team);
 }
 
 std::vector<std::int64_t> all_cells(const Grid& grid) {
@@ -151,7 +151,7 @@ std::int64_t compute_superpixels(const Image& image, const Superpixels& settings
     const nb::gil_scoped_release release;
     Team team(n_threads);
     return segment(grid, values, settings, all_cells(grid), where ? where->data() : nullptr,
-                   superpixels.data(), team);
+                   whole(grid), superpixels.data(), team);
 }
 
 std::int64_t compute_superpixels_near_boundaries(const Image& image, const Superpixels& settings,
@@ -167,7 +167,7 @@ std::int64_t compute_superpixels_near_boundaries(const Image& image, const Super
     const nb::gil_scoped_release release;
     Team team(n_threads);
     return segment(grid, values, settings, cells_near_boundary(grid, label.data(), team), nullptr,
-                   superpixels.data(), team);
+                   whole(grid), superpixels.data(), team);
 }
 
 // Boxes of 2×2×2 cells that hold one of the given cells: distances are best found in larger boxes than
@@ -204,21 +204,23 @@ std::int64_t soften_image_label(const Image& image, const Superpixels& settings,
     write_one_hot(grid, label.data(), probability.data(), team);
     const std::vector<std::int64_t> cells = cells_near_boundary(grid, label.data(), team);
     const std::vector<Box> boxes = boxes_with(grid, cells);
-    // Not initialised: of an image, only the surroundings of a boundary are ever touched.
-    const Buffer<std::int32_t> superpixels(grid.n_elements());
+    if (boxes.empty()) return 0;
+    // Not initialised: only the surroundings of a boundary are ever touched.
+    const Box box = around(boxes);
+    const Buffer<std::int32_t> superpixels(box.size());
     team.share(boxes.size(), [&](std::int64_t first, std::int64_t end, int) {
         for (std::int64_t i = first; i < end; ++i)
             for (std::int64_t z = 0; z < boxes[i].n[0]; ++z)
                 for (std::int64_t y = 0; y < boxes[i].n[1]; ++y) {
                     const Index3& at = boxes[i].first;
-                    std::fill_n(superpixels.get() + grid.element({at[0] + z, at[1] + y, at[2]}),
+                    std::fill_n(superpixels.get() + box.element({at[0] + z, at[1] + y, at[2]}),
                                 boxes[i].n[2], -1);
                 }
     });
-    const std::int64_t n = segment(grid, values, settings, cells, nullptr, superpixels.get(), team);
+    const std::int64_t n = segment(grid, values, settings, cells, nullptr, box, superpixels.get(), team);
     if (n < 0) return n;
     const LabelView hard{label.data(), static_cast<int>(probability.shape(0)), spacing, scale_mm};
-    soften(grid, hard, boxes, superpixels.get(), n, probability.data(), team);
+    soften(grid, hard, boxes, {box, superpixels.get(), n}, probability.data(), team);
     return n;
 }
 
@@ -240,7 +242,7 @@ void soften_label(const Input<std::uint8_t, 3>& label, const Input<std::int32_t,
     }
     write_one_hot(grid, label.data(), probability.data(), team);
     const LabelView hard{label.data(), static_cast<int>(probability.shape(0)), spacing, scale_mm};
-    soften(grid, hard, boxes_with(grid, all_cells(grid)), superpixels.data(), n_superpixels,
+    soften(grid, hard, boxes_with(grid, all_cells(grid)), {whole(grid), superpixels.data(), n_superpixels},
            probability.data(), team);
 }
 
@@ -258,7 +260,7 @@ void measure_distance(const Input<std::uint8_t, 3>& label, int wanted,
                       distance.data(), team);
 }
 
-template <typename T>
+template <typename T, Type type>
 void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab) {
     require(photo.shape(0) == 3 && lab.shape(0) == 3 && photo.shape(1) == lab.shape(1),
             "photo and lab must have three rows of the same length");
@@ -266,7 +268,7 @@ void convert_photo(const Input<T, 2>& photo, const Output<float, 2>& lab) {
     const T* const from = photo.data();
     float* const to = lab.data();
     const nb::gil_scoped_release release;
-    photo_to_lab<T>({from, from + n, from + 2 * n}, n, {to, to + n, to + 2 * n});
+    choose_to_lab()(light_table(), type, {from, from + n, from + 2 * n}, n, {to, to + n, to + 2 * n});
 }
 
 template <typename L, typename Z>
@@ -324,9 +326,9 @@ NB_MODULE(native, module) {
     module.def("soften_label", &soften_label, nb::arg("label").noconvert(),
                nb::arg("superpixels").noconvert(), nb::arg("n_superpixels"), nb::arg("spacing"),
                nb::arg("scale_mm"), nb::arg("probability").noconvert(), nb::arg("n_threads"));
-    module.def("photo_to_lab", &convert_photo<float>, nb::arg("photo").noconvert(),
+    module.def("photo_to_lab", &convert_photo<float, Type::float32>, nb::arg("photo").noconvert(),
                nb::arg("lab").noconvert());
-    module.def("photo_to_lab", &convert_photo<std::uint8_t>, nb::arg("photo").noconvert(),
+    module.def("photo_to_lab", &convert_photo<std::uint8_t, Type::uint8>, nb::arg("photo").noconvert(),
                nb::arg("lab").noconvert());
     module.def("distance_to_class", &measure_distance, nb::arg("label").noconvert(),
                nb::arg("wanted"), nb::arg("spacing"), nb::arg("distance").noconvert(),

@@ -112,7 +112,12 @@ void measure_row(Window& window, float reach_mm, std::int64_t z, std::int64_t y)
 
 void find_nearest(Window& window, std::uint8_t k, float reach_mm, const Index3* elements,
                   std::int64_t n_elements, float* nearest) {
-    for (std::int64_t z = 0; z < window.n[0]; ++z) measure_along_y(window, k, z);
+    // Elements come plane by plane, so that the first and the last tell which planes matter.
+    const std::int64_t n_z = n_steps(reach_mm, window.spacing[0], window.n[0]);
+    const std::int64_t z_first = window.inner_first[0] + elements[0][0] - n_z;
+    const std::int64_t z_last = window.inner_first[0] + elements[n_elements - 1][0] + n_z;
+    for (std::int64_t z = std::max<std::int64_t>(0, z_first); z <= std::min(window.n[0] - 1, z_last); ++z)
+        measure_along_y(window, k, z);
     std::fill(window.along_zy.begin(), window.along_zy.end(), INFINITE);
     for (std::int64_t i = 0; i < n_elements; ++i) {
         const Index3& at = elements[i];

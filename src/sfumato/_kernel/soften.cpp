@@ -13,8 +13,8 @@ namespace sfumato {
 namespace {
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
-constexpr float FIRST_REACH = 0.375f;  // of a box: how far around it distances are sought at first
-constexpr int N_DOUBLINGS = 3;        // of that, before the whole image is looked at
+constexpr float FIRST_REACH = 0.625f; // of a box: how far around it distances are sought at first
+constexpr int N_DOUBLINGS = 2;        // of that, before the whole image is looked at
 
 // Which of up to 256 classes.
 using ClassSet = std::array<std::uint64_t, 4>;
@@ -39,11 +39,10 @@ bool is_constant(const std::uint8_t* row, std::int64_t n) {
 class Softening {
   public:
     Softening(const Grid& grid, const LabelView& label, const std::vector<Box>& boxes,
-              const std::int32_t* superpixels, std::int64_t n_superpixels, float* probability,
-              Team& team)
+              const SuperpixelView& superpixels, float* probability, Team& team)
         : grid_(grid), label_(label), boxes_(boxes), superpixels_(superpixels),
           probability_(probability), team_(team), find_nearest_(choose_find_nearest()),
-          classes_(n_superpixels) {}
+          classes_(superpixels.n) {}
 
     void run() {
         find_classes();
@@ -68,6 +67,7 @@ class Softening {
         std::vector<int> classes;            // that the window holds
         ClassSet held;                       // the same
         std::vector<std::int64_t> elements;  // of the box, those that are uncertain
+        std::vector<std::int32_t> superpixels;  // that they are in
         std::vector<Index3> places;          // where they are in the box
         std::vector<float> nearest;          // distances: class, element
         std::vector<float> to_other;         // distances to the nearest element of another class
@@ -81,12 +81,11 @@ class Softening {
             for (auto& word : set) word.store(0, std::memory_order_relaxed);
         team_.share(boxes_.size(), [&](std::int64_t first, std::int64_t end, int) {
             for (std::int64_t i = first; i < end; ++i)
-                for_each_row(boxes_[i], [&](std::int64_t row, const Index3&) {
+                for_each_row(boxes_[i], [&](std::int64_t row, const std::int32_t* superpixels, const Index3&) {
                     for (std::int64_t x = 0; x < boxes_[i].n[2]; ++x) {
-                        const std::int32_t superpixel = superpixels_[row + x];
+                        const std::int32_t superpixel = superpixels[x];
                         const int k = label_.values[row + x];
-                        if (x > 0 && superpixel == superpixels_[row + x - 1] &&
-                            k == label_.values[row + x - 1])
+                        if (x > 0 && superpixel == superpixels[x - 1] && k == label_.values[row + x - 1])
                             continue;
                         if (superpixel < 0) continue;
                         auto& word = found[superpixel][k / 64];
@@ -103,39 +102,34 @@ class Softening {
         }
     }
 
-    // Call work(first element in the image, place in the box) for all rows of a box.
+    // Call work(first element in the image, superpixels, place in the box) for all rows of a box.
     template <typename Work>
     void for_each_row(const Box& box, const Work& work) const {
         for (std::int64_t z = 0; z < box.n[0]; ++z)
-            for (std::int64_t y = 0; y < box.n[1]; ++y)
-                work(grid_.element({box.first[0] + z, box.first[1] + y, box.first[2]}),
-                     Index3{z, y, 0});
+            for (std::int64_t y = 0; y < box.n[1]; ++y) {
+                const Index3 at = {box.first[0] + z, box.first[1] + y, box.first[2]};
+                work(grid_.element(at), superpixels_.values + superpixels_.box.element(at), Index3{z, y, 0});
+            }
     }
 
-    // Call work(element of the image, place in the box) for all uncertain elements of a box.
+    // Call work(element of the image, superpixel, place in the box) for all uncertain elements of a box.
     template <typename Work>
     void for_each_uncertain(const Box& box, const Work& work) const {
-        for_each_row(box, [&](std::int64_t row, const Index3& place) {
+        for_each_row(box, [&](std::int64_t row, const std::int32_t* superpixels, const Index3& place) {
             for (std::int64_t x = 0; x < box.n[2]; ++x)
-                if (is_uncertain(row + x)) work(row + x, Index3{place[0], place[1], x});
+                if (superpixels[x] >= 0 && is_uncertain_[superpixels[x]])
+                    work(row + x, superpixels[x], Index3{place[0], place[1], x});
         });
-    }
-
-    bool is_uncertain(std::int64_t element) const {
-        return superpixels_[element] >= 0 && is_uncertain_[superpixels_[element]];
-    }
-
-    // The classes between which an uncertain element is undecided.
-    const ClassSet& classes_at(std::int64_t element) const {
-        return classes_[superpixels_[element]];
     }
 
     // Returns false if distances are needed that reach beyond the largest window.
     bool soften_in(const Box& box, Room& room) const {
         room.elements.clear();
+        room.superpixels.clear();
         room.places.clear();
-        for_each_uncertain(box, [&](std::int64_t element, const Index3& place) {
+        for_each_uncertain(box, [&](std::int64_t element, std::int32_t superpixel, const Index3& place) {
             room.elements.push_back(element);
+            room.superpixels.push_back(superpixel);
             room.places.push_back(place);
         });
         if (room.elements.empty()) return true;
@@ -218,10 +212,11 @@ class Softening {
             const std::int64_t element = room.elements[i];
             if (!is_known(room, i, reach_mm)) {
                 room.places[n_open] = room.places[i];
+                room.superpixels[n_open] = room.superpixels[i];
                 room.elements[n_open++] = element;
                 continue;
             }
-            const ClassSet& wanted = classes_at(element);
+            const ClassSet& wanted = classes_[room.superpixels[i]];
             const int own = label_.values[element];
             float sum = 0.0f;
             for (std::size_t j = 0; j < room.classes.size(); ++j) {
@@ -235,12 +230,13 @@ class Softening {
                 if (has(wanted, room.classes[j])) at(room.classes[j], element) = room.values[j] / sum;
         }
         room.elements.resize(n_open);
+        room.superpixels.resize(n_open);
         room.places.resize(n_open);
     }
 
     // Whether all distances of an element are.
     bool is_known(const Room& room, std::size_t i, float reach_mm) const {
-        const ClassSet& wanted = classes_at(room.elements[i]);
+        const ClassSet& wanted = classes_[room.superpixels[i]];
         for (std::size_t word = 0; word < wanted.size(); ++word)
             if (wanted[word] & ~room.held[word]) return false;
         bool is_reached = true;
@@ -259,9 +255,10 @@ class Softening {
         const auto share = [&](const auto& work) {
             team_.share(boxes.size(), [&](std::int64_t first, std::int64_t end, int) {
                 for (std::int64_t i = first; i < end; ++i)
-                    for_each_uncertain(boxes[i], [&](std::int64_t element, const Index3&) {
-                        work(element, classes_at(element), label_.values[element]);
-                    });
+                    for_each_uncertain(
+                        boxes[i], [&](std::int64_t element, std::int32_t superpixel, const Index3&) {
+                            work(element, classes_[superpixel], label_.values[element]);
+                        });
             });
         };
         share([&](std::int64_t element, const ClassSet&, int own) { at(own, element) = INFINITE; });
@@ -301,11 +298,11 @@ class Softening {
     const Grid& grid_;
     const LabelView& label_;
     const std::vector<Box>& boxes_;
-    const std::int32_t* superpixels_;
+    const SuperpixelView superpixels_;
     float* probability_;
     Team& team_;
     FindNearest* const find_nearest_;
-    std::vector<ClassSet> classes_;            // for each superpixel
+    std::vector<ClassSet> classes_;            // of each superpixel: between which it is undecided
     std::vector<std::uint8_t> is_uncertain_;  // for each superpixel: whether it holds several
 };
 
@@ -328,9 +325,8 @@ void write_one_hot(const Grid& grid, const std::uint8_t* label, float* probabili
 }
 
 void soften(const Grid& grid, const LabelView& label, const std::vector<Box>& boxes,
-            const std::int32_t* superpixels, std::int64_t n_superpixels, float* probability,
-            Team& team) {
-    Softening(grid, label, boxes, superpixels, n_superpixels, probability, team).run();
+            const SuperpixelView& superpixels, float* probability, Team& team) {
+    Softening(grid, label, boxes, superpixels, probability, team).run();
 }
 
 }  // namespace sfumato

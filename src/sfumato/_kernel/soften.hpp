@@ -17,13 +17,19 @@ struct LabelView {
     float scale_mm;
 };
 
+// The superpixels of a box: 0 … n-1, or -1 where there is none.
+struct SuperpixelView {
+    Box box;
+    const std::int32_t* values;
+    std::int64_t n;
+};
+
 // Give every element's own class the probability 1; `probability` holds zeros.
 void write_one_hot(const Grid& grid, const std::uint8_t* label, float* probability, Team& team);
 
 // Overwrite the one-hot `probability` in superpixels that hold several classes. Only the elements of
-// the given cells with a superpixel of 0 or more are looked at.
+// the given boxes with a superpixel of 0 or more are looked at.
 void soften(const Grid& grid, const LabelView& label, const std::vector<Box>& boxes,
-            const std::int32_t* superpixels, std::int64_t n_superpixels, float* probability,
-            Team& team);
+            const SuperpixelView& superpixels, float* probability, Team& team);
 
 }  // namespace sfumato

@@ -58,12 +58,22 @@ class Team {
         }
         start_.notify_all();
         take_items(0);
+        look_out([this] { return n_busy_ == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
         done_.wait(lock, [this] { return n_busy_ == 0; });
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
   private:
+    static constexpr int N_LOOKS = 200;
+
+    // Work comes in quick succession and waking up takes long, so a thread looks for some time before
+    // it goes to sleep.
+    template <typename Condition>
+    static void look_out(const Condition& is_true) {
+        for (int i = 0; i < N_LOOKS && !is_true(); ++i) std::this_thread::yield();
+    }
+
     void take_items(int thread) {
         const std::int64_t n_at_once = std::max<std::int64_t>(1, n_items_ / (16 * n_threads_));
         try {
@@ -82,6 +92,7 @@ class Team {
     void serve(int thread) {
         std::int64_t seen = 0;
         while (true) {
+            look_out([&] { return round_ != seen; });
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 start_.wait(lock, [&] { return round_ != seen; });
@@ -101,8 +112,9 @@ class Team {
     const std::function<void(std::int64_t, std::int64_t, int)>* work_ = nullptr;
     std::atomic<std::int64_t> next_{0};
     std::exception_ptr failure_;
-    std::int64_t n_items_ = 0, round_ = 0;
-    int n_busy_ = 0;
+    std::int64_t n_items_ = 0;
+    std::atomic<std::int64_t> round_{0};
+    std::atomic<int> n_busy_{0};
     bool is_over_ = false;
 };
 

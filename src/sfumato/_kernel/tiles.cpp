@@ -4,8 +4,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "colour.hpp"
-
 namespace sfumato {
 
 Tiles::Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen)
@@ -26,35 +24,12 @@ Tiles::Tiles(const Grid& grid, int n_channels, std::vector<std::int64_t> chosen)
     colours = Buffer<std::uint8_t>(offsets.back());
 }
 
-// The same operations in the same order as NumPy would do them on float32.
-template <typename T>
-static bool to_levels(const void* values, std::int64_t start, std::int64_t n, float low, float gain,
-                      int n_bits_dropped, std::int16_t* to) {
-    const T* const from = static_cast<const T*>(values) + start;
-    std::int32_t n_bad = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-        const float value = static_cast<float>(from[i]);
-        const float level = (value - low) * gain + 0.5f;
-        n_bad |= !(value - value == 0.0f);
-        const float above = level > 0.0f ? level : 0.0f;  // NaN too
-        const float inside = above < N_LEVELS - 0.5f ? above : N_LEVELS - 0.5f;
-        to[i] = static_cast<std::int16_t>(static_cast<std::int32_t>(inside) >> n_bits_dropped);
-    }
-    return n_bad == 0;
-}
-
-template <typename T>
-static void to_lab(const ImageView& image, std::int64_t n_elements, std::int64_t start, std::int64_t n,
-                   float* lab) {
-    const T* const from = static_cast<const T*>(image.values) + start;
-    photo_to_lab<T>({from, from + n_elements, from + 2 * n_elements}, n, {lab, lab + n, lab + 2 * n});
-}
-
 bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) {
     std::atomic<bool> is_finite{true};
     team.share(spans_.size(), [&](std::int64_t begin, std::int64_t end, int) {
         const std::int64_t n_x = grid.axes[2].n;
-        Row row{std::vector<float>(image.is_photo ? N_PHOTO_CHANNELS * n_x : 0),
+        Row row{choose_to_levels(), choose_to_lab(),
+                std::vector<float>(image.is_photo ? N_PHOTO_CHANNELS * n_x : 0),
                 std::vector<std::int16_t>(n_x)};
         for (std::int64_t i = begin; i < end; ++i) {
             if (!read_rows(image, spans_[i], row)) is_finite = false;
@@ -70,23 +45,23 @@ bool Tiles::read(const ImageView& image, const std::uint8_t* where, Team& team) 
 bool Tiles::read_rows(const ImageView& image, const Span& span, Row& row) {
     const Box &first = boxes[span.first], &last = boxes[span.end - 1];
     const std::int64_t width = last.first[2] + last.n[2] - first.first[2];
-    const bool is_float = image.is_photo || image.type == ImageView::Type::float32;
-    const auto convert = is_float                               ? to_levels<float>
-                         : image.type == ImageView::Type::int16  ? to_levels<std::int16_t>
-                         : image.type == ImageView::Type::uint16 ? to_levels<std::uint16_t>
-                                                                 : to_levels<std::uint8_t>;
-    const auto photo_to_lab = image.type == ImageView::Type::uint8 ? to_lab<std::uint8_t> : to_lab<float>;
+    const std::int64_t element_bytes = bytes_of(image.type);
     bool is_finite = true;
     const auto read_row = [&](std::int64_t z, std::int64_t y) {
         const std::int64_t start =
             grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
-        if (image.is_photo) photo_to_lab(image, grid.n_elements(), start, width, row.lab.data());
+        const auto intensities = [&](int c) {
+            return static_cast<const char*>(image.values) + (c * grid.n_elements() + start) * element_bytes;
+        };
+        if (image.is_photo)
+            row.to_lab(light_table(), image.type, {intensities(0), intensities(1), intensities(2)}, width,
+                   {row.lab.data(), row.lab.data() + width, row.lab.data() + 2 * width});
         for (int c = 0; c < n_channels; ++c) {
+            const Scale scale{image.low[c], image.gain[c], image.n_bits_dropped};
             is_finite &= image.is_photo
-                             ? convert(row.lab.data(), c * width, width, image.low[c], image.gain[c],
-                                       image.n_bits_dropped, row.levels.data())
-                             : convert(image.values, c * grid.n_elements() + start, width, image.low[c],
-                                       image.gain[c], image.n_bits_dropped, row.levels.data());
+                             ? row.to_levels(Type::float32, row.lab.data() + c * width, width, scale,
+                                             row.levels.data())
+                             : row.to_levels(image.type, intensities(c), width, scale, row.levels.data());
             const std::int16_t* from = row.levels.data();
             for (std::int64_t tile = span.first; tile < span.end; ++tile) {
                 const std::int64_t n_x = boxes[tile].n[2], n = first.n[1] * n_x, stride = padded(n);
@@ -140,14 +115,14 @@ void Tiles::colour(std::int64_t tile, const std::uint8_t* where) {
     }
 }
 
-void Tiles::write_colours(std::uint8_t* to, Team& team) const {
+void Tiles::write_colours(const Box& box, std::uint8_t* to, Team& team) const {
     team.share(spans_.size(), [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t i = begin; i < end; ++i) {
             const Box& first = boxes[spans_[i].first];
             for (std::int64_t z = 0; z < first.n[0]; ++z)
                 for (std::int64_t y = 0; y < first.n[1]; ++y) {
                     std::uint8_t* row =
-                        to + grid.element({first.first[0] + z, first.first[1] + y, first.first[2]});
+                        to + box.element({first.first[0] + z, first.first[1] + y, first.first[2]});
                     for (std::int64_t tile = spans_[i].first; tile < spans_[i].end; ++tile) {
                         const std::int64_t n_x = boxes[tile].n[2], stride = padded(first.n[1] * n_x);
                         std::memcpy(row, colours.get() + offsets[tile] + z * stride + y * n_x, n_x);

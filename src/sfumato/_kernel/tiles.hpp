@@ -7,16 +7,15 @@
 
 #include "buffer.hpp"
 #include "grid.hpp"
+#include "levels.hpp"
 #include "team.hpp"
 
 namespace sfumato {
 
-constexpr int N_LEVELS = 4096;           // intensities are 0 … 4095, or fewer and coarser levels
 constexpr std::uint8_t NOWHERE = 255;    // the colour of an element that takes no part
 
 // An image as it lies in memory, and how its intensities become levels.
 struct ImageView {
-    enum class Type { float32, int16, uint16, uint8 };
     const void* values = nullptr;
     Type type = Type::float32;
     int n_channels = 1;
@@ -57,8 +56,9 @@ struct Tiles {
     // if an intensity is NaN or infinite.
     bool read(const ImageView& image, const std::uint8_t* where, Team& team);
 
-    // Copy the colours to an array of the image's shape, whose other elements are NOWHERE.
-    void write_colours(std::uint8_t* to, Team& team) const;
+    // Copy the colours to an array of the shape of a box that holds all tiles; its other elements are
+    // NOWHERE.
+    void write_colours(const Box& box, std::uint8_t* to, Team& team) const;
 
   private:
     // Tiles side by side along x, so that rows of the image are read at one go.
@@ -68,6 +68,8 @@ struct Tiles {
 
     // What a thread uses again for every row.
     struct Row {
+        ToLevels* to_levels;
+        ToLab* to_lab;
         std::vector<float> lab;            // of a photo: channel, element
         std::vector<std::int16_t> levels;  // of one channel
     };

@@ -18,7 +18,7 @@ from sfumato.image.geometry import Geometry
 from sfumato.labels.classes import ClassList
 from sfumato.storage import os_reason
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of the key: raise it whenever preparation or this layout changes."""
 
 

@@ -14,7 +14,9 @@ def evaluate(
     ],
     segmentations: Annotated[
         Path,
-        typer.Argument(help="A folder of label files with the same names, as segment writes."),
+        typer.Argument(
+            help="A folder of label files or DICOM SEG with the same names, as segment writes."
+        ),
     ],
     out: options.Out,
     run: Annotated[

@@ -11,13 +11,16 @@ from sfumato.cli import options
 def export(
     model: Annotated[Path, typer.Argument(help="The folder RUN, RUN/model or RUN/best_model.")],
     out: options.Out,
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino or torch.")] = "onnx",
+    to: Annotated[
+        str, typer.Option("--to", help="onnx, openvino, torch or monai-bundle.")
+    ] = "onnx",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a trained network for other programs.
 
     The file is compared with the model on windows of two shapes. How images are brought to
-    the network stands in its metadata, under "sfumato".
+    the network stands in its metadata, under "sfumato". A bundle is a folder that MONAI's
+    runner segments with.
 
     [dim]sfumato export run --to onnx --out exported[/]
     """

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfumato.cli import options
-from sfumato.cli.exit_codes import INTERRUPTED
+from sfumato.cli.interruption import resumable
 from sfumato.errors import ConfigError
-from sfumato.storage import hold_folder
 
 if TYPE_CHECKING:
     from sfumato.workflow.softening import SofteningConfig, SofteningRequest
@@ -89,14 +88,8 @@ def soften(
         is_resumed=resume,
         is_overwritten=overwrite,
     )
-    try:
-        with hold_folder(out):
-            _soften(dataset, out, wishes, request, has_report=report)
-    except KeyboardInterrupt:
-        from sfumato.cli.console import say
-
-        say(f"Stopped; {out} keeps what is done. The same command with --resume goes on.")
-        raise typer.Exit(INTERRUPTED) from None
+    with resumable(out):
+        _soften(dataset, out, wishes, request, has_report=report)
 
 
 def _soften(

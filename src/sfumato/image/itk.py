@@ -1,6 +1,7 @@
 """NRRD and MetaImage files, through SimpleITK."""
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,16 @@ def read_itk(path: Path) -> tuple[Elements, Geometry]:
     return elements, placed(path, elements.shape[1:], _affine(image))
 
 
-def write_itk(path: Path, values: LabelValues, geometry: Geometry) -> None:
+def write_itk(
+    path: Path, values: LabelValues, geometry: Geometry, fields: Mapping[str, str] | None = None
+) -> None:
     """Write a label as .nrrd or .mha, compressed, atomically.
+
+    Args:
+        path: Where to.
+        values: The label.
+        geometry: Where it lies.
+        fields: What else the header says.
 
     Raises:
         FileError: If the grid is sheared, which these formats cannot hold.
@@ -63,6 +72,8 @@ def write_itk(path: Path, values: LabelValues, geometry: Geometry) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin((to_itk @ geometry.affine[:-1, -1]).tolist())
+    for key, text in (fields or {}).items():
+        image.SetMetaData(key, text)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)

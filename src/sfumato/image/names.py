@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+ITK_SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 DICOM_SUFFIXES = (".dcm", ".zip")
@@ -17,11 +17,20 @@ IMAGE_SUFFIXES = (
 )
 """Every ending that can be read; folders of DICOM files, which need none, can be read too."""
 
-FileType = Literal["same", "nifti"]
-"""What segmentations are written as: their image's file type, or NIfTI whatever that is."""
+FileType = Literal["same", "nifti", "seg.nrrd"]
+"""What segmentations are written as: their image's file type, NIfTI, or as 3D Slicer does."""
 
-# Formats in two files, or lossy ones, and what a label is written as instead.
-_WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}
+Overlay = Literal["png", "html"]
+"""What a preview of a segmentation is: a picture, or a page with the picture and sizes."""
+
+# Formats in two files, lossy ones, or with more to say, and what a label is written as instead.
+_WRITTEN_AS = {
+    ".seg.nrrd": ".nrrd",
+    ".mhd": ".mha",
+    ".nhdr": ".nrrd",
+    ".jpg": ".png",
+    ".jpeg": ".png",
+}
 
 
 def file_suffix(path: Path) -> str:

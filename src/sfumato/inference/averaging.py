@@ -24,9 +24,11 @@ def averaged(networks: Sequence[Compute], mirror_axes: tuple[int, ...] = ()) -> 
     def predict(images: Images) -> Probabilities:
         total = None
         for axes in ways:
-            view = images.flip(axes)
+            # Also a flip along no axis at all would copy.
+            view = images.flip(axes) if axes else images
             for compute in networks:
-                probability = functional.softmax(compute(view).float().cpu(), dim=1).flip(axes)
+                probability = functional.softmax(compute(view).float().cpu(), dim=1)
+                probability = probability.flip(axes) if axes else probability
                 total = probability if total is None else total.add_(probability)
         assert total is not None
         n = len(ways) * len(networks)

@@ -1,7 +1,7 @@
 """Several models that segment together: the mean of their probabilities."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from sfumato.inference.sliding_window import across
 from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.metrics.conformal import conformal_quantile
 
+Watch = Callable[[Iterator[ProbabilitySlab], Image, Geometry], Iterator[ProbabilitySlab]]
+"""Passes the parts of an image's probabilities through, to look at them on the way."""
+
+
+def unwatched(
+    slabs: Iterator[ProbabilitySlab], image: Image, geometry: Geometry
+) -> Iterator[ProbabilitySlab]:
+    """Pass parts through and tell nobody."""
+    return slabs
+
 
 class Ensemble:
     """One or several predictors whose probabilities are averaged, each counting alike.
@@ -23,9 +33,11 @@ class Ensemble:
     Args:
         predictors: At least one. Their models have the same classes in the same order, and
             take images of the same kind; the values of labels are those of the first.
+        watch: Sees all probabilities; what it raises ends the prediction.
     """
 
-    def __init__(self, predictors: Sequence[Predictor]) -> None:
+    def __init__(self, predictors: Sequence[Predictor], watch: Watch = unwatched) -> None:
+        self._watch = watch
         self.predictors = tuple(predictors)
         self.model = self.predictors[0].model
 
@@ -84,6 +96,9 @@ class Ensemble:
             ModelError: If the image has another number of channels or axes than the models.
             InputError: If the image does not lie on the grid.
         """
+        yield from self._watch(self._slabs(image, geometry), image, geometry)
+
+    def _slabs(self, image: Image, geometry: Geometry) -> Iterator[ProbabilitySlab]:
         first, *others = self.predictors
         if not others:
             yield from first.predict_slabs(image, geometry)

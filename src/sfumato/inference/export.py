@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs: ONNX, OpenVINO or torch's own."""
+"""A trained model for other programs: ONNX, OpenVINO, torch's own, or a MONAI bundle."""
 
 import json
 import warnings
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sfumato.errors import ConfigError, InputError, ModelError, unknown_name
+from sfumato.inference.bundle import CONFIG, write_bundle
 from sfumato.inference.engines import is_installed, to_onnx, to_openvino
 from sfumato.model.trained import TrainedModel
 from sfumato.storage import atomic_path
@@ -18,8 +18,15 @@ METADATA = "sfumato"
 """Name under which a file describes how images are brought to the network."""
 LARGEST_DIFFERENCE = 1e-3
 """In probability, between what a file computes and the model."""
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-_ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+_FILES = {
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "torch": "model.pt2",
+    "monai-bundle": CONFIG.as_posix(),
+}
+_ENGINES = {
+    "onnx": "onnxruntime", "openvino": "openvino", "torch": "torch", "monai-bundle": "torch",
+}  # fmt: skip
 
 
 def export_model(model: TrainedModel, kind: str, folder: Path) -> tuple[Path, float]:
@@ -30,22 +37,23 @@ def export_model(model: TrainedModel, kind: str, folder: Path) -> tuple[Path, fl
 
     Args:
         model: What was trained.
-        kind: "onnx", "openvino" or "torch".
-        folder: Where to; the file is called `model` there.
+        kind: "onnx", "openvino", "torch" or "monai-bundle".
+        folder: Where to.
 
     Returns:
-        The file, and the largest difference in probability from the model.
+        The file (of a bundle the one that MONAI's runner takes), and the largest difference in
+        probability from the model.
 
     Raises:
         ConfigError: If there is no such kind, or what it needs is not installed.
         ModelError: If the file computes something else than the model.
     """
-    if kind not in _SUFFIXES:
-        raise ConfigError(unknown_name("kind of file", kind, list(_SUFFIXES)))
+    if kind not in _FILES:
+        raise ConfigError(unknown_name("kind of file", kind, list(_FILES)))
     engine = _ENGINES[kind]
     if not is_installed(engine):
         raise ConfigError(f"--to {kind} needs more packages; pip install 'sfumato[{engine}]'")
-    path = folder / f"model{_SUFFIXES[kind]}"
+    path = folder / _FILES[kind]
     description = json.dumps(describe(model))
     compute = _EXPORTS[kind](model, path, description)
     difference = max(_difference(model, compute, shape) for shape in _two_shapes(model))
@@ -59,7 +67,6 @@ def export_model(model: TrainedModel, kind: str, folder: Path) -> tuple[Path, fl
 
 def describe(model: TrainedModel) -> dict[str, Any]:
     """Say what another program must know to use the network."""
-    strides = model.network_settings.strides
     return {
         "input": "float32, (batch, channel, *space); space runs to the patient's right, anterior"
         " and superior in volumes, and is (row, column) in flat images",
@@ -69,7 +76,7 @@ def describe(model: TrainedModel) -> dict[str, Any]:
         " view by cubic splines, slide windows over it",
         "preprocessing": model.preprocessing.model_dump(mode="json"),
         "window": model.window,
-        "window_divides_by": None if strides is None else np.prod(strides, axis=0).tolist(),
+        "window_divides_by": model.divisors,
         "mirror_axes": model.mirror_axes,
         "temperature": model.temperature,
         "class_names": model.classes.names,
@@ -79,9 +86,7 @@ def describe(model: TrainedModel) -> dict[str, Any]:
 
 
 def _two_shapes(model: TrainedModel) -> list[tuple[int, ...]]:
-    strides = model.network_settings.strides
-    divisors = np.ones(len(model.window), int) if strides is None else np.prod(strides, axis=0)
-    larger = tuple(int(n + d) for n, d in zip(model.window, divisors, strict=True))
+    larger = tuple(n + d for n, d in zip(model.window, model.divisors, strict=True))
     return [(1, model.n_channels, *model.window), (2, model.n_channels, *larger)]
 
 
@@ -138,4 +143,13 @@ def _export_torch(model: TrainedModel, path: Path, description: str) -> Any:
     return module
 
 
-_EXPORTS = {"onnx": _export_onnx, "openvino": _export_openvino, "torch": _export_torch}
+def _export_bundle(model: TrainedModel, path: Path, description: str) -> Any:
+    return write_bundle(model, path.parents[1], json.loads(description))
+
+
+_EXPORTS = {
+    "onnx": _export_onnx,
+    "openvino": _export_openvino,
+    "torch": _export_torch,
+    "monai-bundle": _export_bundle,
+}

@@ -20,6 +20,9 @@ from sfumato.inference.temperature import scale_probability
 from sfumato.model.trained import TrainedModel
 from sfumato.settings import Settings
 
+FAR_SPACING = 3.0
+"""By this factor an image's spacing may differ from the model's before somebody is warned."""
+
 
 class InferenceSettings(Settings):
     """How windows slide over an image.
@@ -61,6 +64,7 @@ class Predictor:
             device=torch.device(device),
             dtype=dtype,
         )
+        self.device, self.dtype = task.device, dtype
         self.engine, self._compute = compute_with(engine, task)
 
     def predict(self, image: Image, geometry: Geometry) -> ProbabilityMap:
@@ -118,18 +122,19 @@ class Predictor:
         with_unscaled: bool = False,
     ) -> Iterator[tuple[Place, Slab]]:
         """Predict part by part, and give what it was before scaling as further classes."""
-        self._check(image, geometry)
+        self.check(image, geometry)
         preprocessing = self.model.preprocessing
         assert preprocessing.spacing_mm is not None
         assert preprocessing.channels is not None
         grid = model_grid(geometry, preprocessing.spacing_mm)
         scalings = measure_scalings(image, preprocessing.channels)
         shape = grid.target.shape
-        window = fitted_window(shape, self.model.window, self._divisors())
+        overlap = self.settings.overlap
+        window = fitted_window(shape, self.model.window, self.model.divisors, overlap)
         windows = Windows(
             shape=shape,
             size=window,
-            overlap=self.settings.overlap,
+            overlap=overlap,
             chosen_axis=None if axis is None else grid.axes.index(axis),
         )
 
@@ -156,19 +161,34 @@ class Predictor:
         scaled = scale_probability(slab, self.model.temperature)
         return np.concatenate([scaled, slab]) if with_unscaled else scaled
 
+    def far_spacing(self, geometry: Geometry) -> str | None:
+        """Say so if an image's spacing is far from that of training, where it may go wrong.
+
+        Nothing is said of images that do not know their spacing.
+        """
+        usual = self.model.preprocessing.spacing_mm
+        assert usual is not None
+        source = model_grid(geometry, usual)
+        own = [source.source.spacing[axis] for axis in source.axes]
+        ratios = [max(a / b, b / a) for a, b in zip(own, usual, strict=True)]
+        if not geometry.is_placed or max(ratios) <= FAR_SPACING:
+            return None
+        theirs, ours = (" × ".join(f"{s:.3g}" for s in spacing) for spacing in (own, usual))
+        return f"its spacing is {theirs} mm, far from the {ours} mm of training; check the result"
+
     def slab_axis(self, geometry: Geometry) -> int:
         """Return the spatial axis of an image that is longest on the model's grid."""
         assert self.model.preprocessing.spacing_mm is not None
         grid = model_grid(geometry, self.model.preprocessing.spacing_mm)
         return grid.axes[int(np.argmax(grid.target.shape))]
 
-    def _divisors(self) -> tuple[int, ...]:
-        strides = self.model.network_settings.strides
-        if strides is None:
-            return (1,) * len(self.model.window)
-        return tuple(int(d) for d in np.prod(strides, axis=0))
+    def check(self, image: Image, geometry: Geometry) -> None:
+        """Refuse an image that the model cannot take.
 
-    def _check(self, image: Image, geometry: Geometry) -> None:
+        Raises:
+            ModelError: If it has another number of channels or axes.
+            InputError: If it does not lie on the grid.
+        """
         n_channels, n_axes = self.model.n_channels, len(self.model.window)
         if len(image) != n_channels:
             raise ModelError(

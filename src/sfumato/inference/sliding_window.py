@@ -17,7 +17,9 @@ from sfumato.model.tensors import Images, Probabilities
 Corner = tuple[int, ...]
 
 LARGEST_GROWTH = 4 / 3
-"""How much longer than in training a window may be along an axis that it then holds whole."""
+"""How much longer than in training a window may be along an axis."""
+LEAST_GAIN = 0.9
+"""A longer window is taken if all together then have this share of the elements, or less."""
 _PIECE = 1 << 24
 """Probabilities given on at a time, about: 64 MB."""
 _UNIFORM = 1e-5
@@ -66,25 +68,37 @@ def gaussian_weight(window: tuple[int, ...]) -> Float32[np.ndarray, "*window"]:
 
 
 def fitted_window(
-    shape: tuple[int, ...], window: tuple[int, ...], divisors: tuple[int, ...]
+    shape: tuple[int, ...],
+    window: tuple[int, ...],
+    divisors: tuple[int, ...],
+    overlap: float = 0.5,
 ) -> tuple[int, ...]:
-    """Enlarge a window by up to a third along axes where it then holds the whole image.
+    """Enlarge a window by up to a third along axes where all windows together then do less work.
 
-    Two windows would cover such an axis with much more work, and leave a place where they meet.
+    One window may do where two were needed, which also leaves no place where they meet; or three
+    where there were five, since even spacing makes them overlap more than they have to.
 
     Args:
         shape: Of the image.
         window: Shape the network was trained with.
         divisors: What the lengths of a window must divide by.
+        overlap: Share of a window that its neighbour covers too, at least.
 
     Examples:
         >>> fitted_window((120, 300), (96, 96), (16, 16))
         (128, 96)
+        >>> fitted_window((256, 144), (96, 96), (16, 16))
+        (128, 96)
     """
     fitted = []
     for n, w, divisor in zip(shape, window, divisors, strict=True):
-        whole = -(-n // divisor) * divisor
-        fitted.append(whole if w < whole <= w * LARGEST_GROWTH else w)
+        first = (w // divisor + 1) * divisor
+        work = {
+            length: length * len(window_corners((max(n, length),), (length,), overlap))
+            for length in (w, *range(first, int(w * LARGEST_GROWTH) + 1, divisor))
+        }
+        best = min(work, key=lambda length: (work[length], length))
+        fitted.append(best if work[best] <= LEAST_GAIN * work[w] else w)
     return tuple(fitted)
 
 

@@ -42,7 +42,8 @@ class SuperpixelSettings(Settings):
             lies in [0, 1]; higher gives rounder superpixels.
         is_photo: Whether the three channels are red, green and blue (0 to 255) of a colour
             photograph, to be compared as the eye does (CIELAB, divided by 100).
-        n_iterations: Rounds in which SLIC moves its centres.
+        n_iterations: Rounds of SLIC. In each, a third of the elements may choose another centre, in
+            the last one all.
     """
 
     size_mm: float | None = Field(default=None, gt=0)

@@ -1,5 +1,7 @@
 """A trained model on disk: weights as safetensors, everything else as TOML; never code."""
 
+import hashlib
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ import tomli_w
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from sfumato.errors import InputError, ModelError
@@ -22,7 +24,7 @@ from sfumato.model.network import NetworkSettings, build_network
 from sfumato.settings import Settings
 from sfumato.storage import atomic_path, write_text
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DESCRIPTION = "model.toml"
 WEIGHTS = "weights.safetensors"
 
@@ -39,6 +41,7 @@ class ModelDescription(Settings):
     network: NetworkSettings
     preprocessing: PreprocessingSettings
     codes: dict[str, StructureCodes] = Field(default_factory=dict)
+    weights_sha256: str | None = None
     temperature: float = Field(default=1.0, gt=0)
     postprocessing: PostprocessingSettings = PostprocessingSettings()
     volume_errors: dict[str, tuple[float, ...]] = Field(default_factory=dict)
@@ -87,8 +90,13 @@ class TrainedModel:
     def save(self, folder: Path | str) -> None:
         """Write the model to a folder, replacing one that is there."""
         folder = Path(folder)
+        # As bytes, so that a full disk is told like that of any other file.
+        weights = save(
+            {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
+        )
         description = ModelDescription(
             format_version=FORMAT_VERSION,
+            weights_sha256=hashlib.sha256(weights).hexdigest(),
             n_channels=self.n_channels,
             window=self.window,
             mirror_axes=self.mirror_axes,
@@ -102,12 +110,18 @@ class TrainedModel:
             volume_errors=self.volume_errors,
             about=self.about,
         )
-        weights = {k: v.detach().cpu().contiguous() for k, v in _weights(self.network).items()}
         with atomic_path(folder / WEIGHTS) as temporary:
-            # As bytes, so that a full disk is told like that of any other file.
-            temporary.write_bytes(save(weights))
+            temporary.write_bytes(weights)
         content = description.model_dump(mode="json", exclude_none=True)
         write_text(folder / DESCRIPTION, tomli_w.dumps(content))
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """What the lengths of a window must divide by, axis by axis."""
+        strides = self.network_settings.strides
+        if strides is None:
+            return (1,) * len(self.window)
+        return tuple(math.prod(along) for along in zip(*strides, strict=True))
 
     @staticmethod
     def load(folder: Path | str) -> "TrainedModel":
@@ -129,7 +143,7 @@ class TrainedModel:
             raise ModelError(
                 f"{folder / DESCRIPTION}: {error}; copy the model again from where it was trained"
             ) from error
-        _load_weights(network, folder / WEIGHTS)
+        _load_weights(network, folder / WEIGHTS, description.weights_sha256)
         return TrainedModel(
             network=network.eval(),
             network_settings=description.network,
@@ -227,16 +241,19 @@ def _read_description(path: Path) -> ModelDescription:
         ) from error
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
+def _load_weights(network: nn.Module, path: Path, sha256: str | None) -> None:
     if not path.is_file():
         raise ModelError(
             f"{path}: is missing; copy the whole model folder from where it was trained"
         )
     try:
-        weights = load_file(path)
+        content = path.read_bytes()
+        weights = load(content)
         expected = _weights(network)
         if weights.keys() != expected.keys():
             raise ModelError(f"{path}: its weights do not belong to the network in {DESCRIPTION}")
+        # Last of all: what else is wrong with other weights is worth more words.
+        is_changed = sha256 is not None and hashlib.sha256(content).hexdigest() != sha256
         for name, tensor in expected.items():
             if tensor.shape != weights[name].shape:
                 raise ModelError(
@@ -244,5 +261,10 @@ def _load_weights(network: nn.Module, path: Path) -> None:
                     f" describes {tuple(tensor.shape)}; they belong to different models"
                 )
             tensor.copy_(weights[name])
+        if is_changed:
+            raise ModelError(
+                f"{path}: was changed since {DESCRIPTION} was written (its checksum differs); copy"
+                " the whole model folder again from where it was trained"
+            )
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: is damaged; copy it again from where it was trained") from error

@@ -234,7 +234,7 @@ def _inspect_dicom(path: Path, budget: _Budget) -> None:
 
 def _inspect_itk(path: Path, budget: _Budget) -> None:
     """Refuse headers that name other files, or promise more than there may be."""
-    suffix = file_suffix(path)
+    suffix = path.suffix.lower()
     with path.open("rb") as file:
         start = file.read(_LONGEST_HEADER)
     is_whole = any(end in start for end in _ITK_ENDS[suffix])

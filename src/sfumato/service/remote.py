@@ -22,6 +22,7 @@ from sfumato.workflow.volumes import VOLUMES
 _AHEAD = 2
 """How many images are on the server at a time: while it works on one, the next is sent."""
 _RUN = "run.json"
+_OF_EACH_CASE = ("seconds", "volumes_ml", "areas_mm2", "warnings")
 _OF_ALL_CASES = (_RUN, f"{VOLUMES}.json", f"{VOLUMES}.csv")
 
 
@@ -152,9 +153,10 @@ def _write_joined(parts: Sequence[Path], failures: Sequence[Failure], out: Path)
     runs = [json.loads((part / _RUN).read_text(encoding="utf-8")) for part in parts]
     if not runs:
         return
+    of_cases = [name for name in _OF_EACH_CASE if name in runs[0]]
     report = {
         **runs[0],
-        "seconds": {name: value for run in runs for name, value in run["seconds"].items()},
+        **{name: {k: v for run in runs for k, v in run[name].items()} for name in of_cases},
         "failures": {failure.case_id: failure.reason for failure in failures},
     }
     write_text(out / _RUN, json.dumps(report, indent=2))

@@ -20,7 +20,7 @@ from sfumato.labels.classes import ClassList
 from sfumato.labels.postprocessing import PostprocessingSettings, postprocess
 from sfumato.storage import write_text
 from sfumato.workflow.case_files import PROBABILITIES, file_words
-from sfumato.workflow.segmenting import SegmentRequest
+from sfumato.workflow.segmented_case import SegmentRequest
 
 Kind = Literal["image", "label", "probability", "contour", "dicom_seg", "volumes"]
 VOLUMES = "volumes.json"

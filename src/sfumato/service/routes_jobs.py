@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from sfumato.image.names import FileType
 from sfumato.service.job_files import job_files, remove_folder
 from sfumato.service.jobs import Job, Stage, State, shown_time
 from sfumato.service.results import Kind
 from sfumato.service.state import JobId, Service, TheService, problems
 from sfumato.service.uploads import Upload, UploadLimits, case_name, receive_form
+from sfumato.workflow.segmenting import CASES
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _LOOK_SECONDS = 0.2
@@ -59,7 +61,7 @@ class Options(BaseModel):
     uncertainty: bool = True
     level: float = Field(default=0.9, gt=0, lt=1)
     postprocessing: bool = True
-    format: Literal["same", "nifti"] = "same"
+    format: FileType = "same"
 
 
 class ShownResult(BaseModel):
@@ -346,7 +348,8 @@ def list_output(job_id: JobId, service: TheService) -> list[OutputFile]:
     if service.job(job_id).state != "done":
         return []
     folder = service.files(job_id).output
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    # The list of what is done is for going on there, and names the server's folders.
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CASES)
     return [
         OutputFile(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size)
         for path in paths

@@ -19,9 +19,8 @@ from sfumato.arrays import Image
 from sfumato.errors import SfumatoError
 from sfumato.image.geometry import Geometry
 from sfumato.inference.ensemble import Ensemble
-from sfumato.inference.predictor import Predictor
+from sfumato.inference.predictor import InferenceSettings
 from sfumato.inference.probability import ProbabilitySlab
-from sfumato.labels.postprocessing import PostprocessingSettings
 from sfumato.model.trained import TrainedModel
 from sfumato.service.inspection import Room, inspect
 from sfumato.service.job_files import JobFiles, job_files, remove_folder
@@ -29,15 +28,22 @@ from sfumato.service.jobs import Job, JobList, Stage
 from sfumato.service.logs import log, write_logs
 from sfumato.service.results import Result, View
 from sfumato.service.settings import ServiceSettings
-from sfumato.training.loop import compute_dtype
-from sfumato.workflow.devices import choose_device
-from sfumato.workflow.segmenting import SegmentRequest, segment_cases
+from sfumato.workflow.segmented_case import (
+    Computation,
+    SegmentJob,
+    SegmentRequest,
+    choose_all,
+    make_ensemble,
+    tidying_of,
+)
+from sfumato.workflow.segmenting import segment_cases
 
 _IDLE_SECONDS = 0.05
+_DEFECT = "(this is a defect in sfumato)"
 
 
-class _CancelledError(Exception):
-    """The job is no longer wanted."""
+class _CancelledError(BaseException):
+    """The job is no longer wanted, which nobody on the way shall take for a failure of the case."""
 
 
 def work(settings: ServiceSettings, server: Connection) -> None:
@@ -73,12 +79,20 @@ def load_ensembles(settings: ServiceSettings) -> dict[str, Ensemble]:
         ModelError: If one cannot be read.
         ConfigError: If this machine has not the device or the engine.
     """
-    device = choose_device(settings.device)
-    dtype = compute_dtype("auto", device)
     return {
-        name: Ensemble([Predictor(TrainedModel.load(place), None, device, dtype, settings.engine)])
+        name: make_ensemble([TrainedModel.load(place)], _computation(settings, place))
         for name, place in settings.models.items()
     }
+
+
+def _computation(settings: ServiceSettings, place: Path) -> Computation:
+    return Computation(
+        places=(place,),
+        settings=InferenceSettings(),
+        device=settings.device,
+        precision="auto",
+        engines=(settings.engine,),
+    )
 
 
 def run_job(job: Job, jobs: JobList, ensemble: Ensemble, settings: ServiceSettings) -> None:
@@ -93,7 +107,7 @@ def run_job(job: Job, jobs: JobList, ensemble: Ensemble, settings: ServiceSettin
         outcome = "cancelled"
     except (SfumatoError, MemoryError, OSError) as error:
         outcome = "failed"
-        jobs.fail(job.id, told(error, files.input))
+        jobs.fail(job.id, told(error, files.folder))
     except Exception as error:
         # The text of an error that nobody foresaw may quote the image's header.
         outcome = "failed"
@@ -124,14 +138,14 @@ def _segment(
         folder=files.view,
         classes=ensemble.model.classes,
         request=request,
-        postprocessing=(
-            ensemble.postprocessing if request.has_postprocessing else PostprocessingSettings()
-        ),
+        postprocessing=tidying_of(ensemble, request),
     )
     watch = _Watch(job, jobs, view)
-    failures = segment_cases(ensemble, [record], files.output, request, watch=watch)
-    if failures:
-        raise SfumatoError(failures[0].reason)
+    watched = Ensemble(ensemble.predictors, watch)
+    computation = choose_all(_computation(settings, settings.models[job.model]), watched)
+    work = SegmentJob(out=files.output, computation=computation, request=request)
+    for failure in segment_cases(watched, [record], work).failures:
+        raise SfumatoError(failure.reason)
     watch.report("writing", 1.0)
     return view.finish(files.output, record.id)
 
@@ -165,6 +179,9 @@ def told(error: Exception, folder: Path) -> str:
         return "there is not enough memory for it"
     if isinstance(error, OSError):
         return "the server cannot read or write its files; ask its operator"
+    if str(error).endswith(_DEFECT):
+        log("job_defect", logging.ERROR, error=str(error).partition(":")[0])
+        return "this image met a defect in sfumato; please report it"
     place = re.escape(str(folder))
     text = re.sub(rf"{place}(?:/.*?)?(?=: )", "the image", str(error), count=1)
     return " ".join(re.sub(rf"{place}[^\s:;,()]*", "the image", text).split())

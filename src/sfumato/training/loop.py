@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +13,7 @@ from torch import nn
 from sfumato.errors import TrainingError
 from sfumato.model.losses import LossSettings, LossTerms, deep_hard_and_soft_loss
 from sfumato.model.tensors import HardTarget, OnItsGrid, SoftTarget
-from sfumato.settings import Settings
+from sfumato.settings import Precision, Settings
 from sfumato.training.checkpoint import TrainingState
 from sfumato.training.distributed import ALONE, World
 from sfumato.training.gradient import BatchLoss, Learner
@@ -57,7 +56,7 @@ class TrainingSettings(Settings):
     average_decay: float = Field(default=0.995, ge=0, lt=1)
     validations: int = Field(default=10, ge=1)
     validation_cases: int = Field(default=16, ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     accumulate: int = Field(default=1, ge=1)
 
 
@@ -177,7 +176,7 @@ def schedule(fraction: float, warmup_fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
 
 
-def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Choose the number type of convolutions; weights and losses stay in float32."""
     if precision == "auto":
         precision = "bfloat16" if _is_bfloat16_fast(device) else "float32"

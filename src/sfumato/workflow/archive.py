@@ -5,9 +5,6 @@ Everything here can be loaded without torch, so that starting many processes is 
 
 import hashlib
 import json
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -27,9 +24,9 @@ from sfumato.labels.softeners import SofteningSettings, soften
 from sfumato.labels.superpixels import SuperpixelSettings
 from sfumato.storage import atomic_path
 from sfumato.workflow.failures import Failure
-from sfumato.workflow.manifest import Entry, FileState, file_state, size_and_time
+from sfumato.workflow.manifest import Entry, Wanted, timed
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of the key: raise it whenever the files of a case change."""
 REPORT_NAME = "run.json"
 """File, beside the soft labels, that says how they were made."""
@@ -98,35 +95,15 @@ class SofteningJob:
         endings += [".png"] if self.has_pictures else []
         return [self.folder(case_id) / f"{case_id}{ending}" for ending in endings]
 
-    def is_done(self, record: CaseRecord, known: Entry | None) -> bool:
-        """Tell whether a case is done, by the size and time of its files; none is opened."""
-        if known is None or not self._holds(known):
-            return False
-        try:
-            states = {str(path): size_and_time(path) for path in _inputs(record)}
-        except OSError:
-            return False
-        noted = {path: (state.n_bytes, state.modified_ns) for path, state in known.inputs.items()}
-        return list(states.items()) == list(noted.items())
-
-    def is_same(self, inputs: dict[str, FileState], known: Entry | None) -> bool:
-        """Tell whether a case is done, by the content of its input files."""
-        if known is None or not self._holds(known):
-            return False
-        return _hashes(inputs) == _hashes(known.inputs)
-
-    def _holds(self, known: Entry) -> bool:
-        """Tell whether settings are those of the job, and all that was written is there."""
-        wanted = {path.relative_to(self.out).as_posix() for path in self.outputs(known.case)}
-        if known.job != self.key or not wanted <= known.outputs.keys():
-            return False
-        try:
-            return all(
-                (self.out / name).stat().st_size == state.n_bytes
-                for name, state in known.outputs.items()
-            )
-        except OSError:
-            return False
+    def wanted(self, record: CaseRecord) -> Wanted:
+        """Say what is to be made of a case."""
+        return Wanted(
+            case=record.id,
+            job=self.key,
+            folder=self.out,
+            inputs=(*record.image_paths, *record.label_paths),
+            outputs=self.outputs(record.id),
+        )
 
 
 def soften_record(job: SofteningJob, task: tuple[CaseRecord, Entry | None]) -> Entry | Failure:
@@ -140,70 +117,24 @@ def soften_record(job: SofteningJob, task: tuple[CaseRecord, Entry | None]) -> E
         What the manifest is to know from now on, or why the case could not be softened.
     """
     record, known = task
-    seconds: dict[str, float] = {}
+    wanted, seconds = job.wanted(record), dict[str, float]()
     try:
-        with _timed(seconds, "read"):
-            inputs = _read_states(record)
-        if known is not None and job.is_same(inputs, known):
+        with timed(seconds, "read"):
+            inputs = wanted.read_inputs()
+        if known is not None and wanted.is_same(inputs, known):
             return known.model_copy(update={"inputs": inputs})
-        if known is not None:
-            _remove(job.out / name for name in known.outputs)
+        wanted.clear(known)
         share = _soften(job, record, seconds)
-        with _timed(seconds, "write"):
-            outputs = {
-                path.relative_to(job.out).as_posix(): file_state(path, is_dated=False)
-                for path in job.outputs(record.id)
-            }
+        return wanted.entry(inputs, seconds).model_copy(update={"softened_share": share})
     except (SfumatoError, OSError, MemoryError) as error:
         return Failure.of(record.id, error)
     except Exception as error:  # One case that meets a defect does not stop a million others.
-        return Failure(
-            case_id=record.id,
-            reason=f"{type(error).__name__}: {error} (this is a defect in sfumato)",
-        )
-    return Entry(
-        case=record.id,
-        job=job.key,
-        inputs=inputs,
-        outputs=outputs,
-        softened_share=share,
-        seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
-    )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add what the block takes to what its stage took so far."""
-    started = time.monotonic()
-    yield
-    seconds[stage] = seconds.get(stage, 0) + time.monotonic() - started
-
-
-def _inputs(record: CaseRecord) -> Sequence[Path]:
-    return (*record.image_paths, *record.label_paths)
-
-
-def _read_states(record: CaseRecord) -> dict[str, FileState]:
-    states = {}
-    for path in _inputs(record):
-        with suppress(OSError):  # Loading the case says what is wrong.
-            states[str(path)] = file_state(path)
-    return states
-
-
-def _hashes(inputs: dict[str, FileState]) -> list[str]:
-    return [state.sha256 for state in inputs.values()]
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    """Remove what no longer holds, so that it is not taken for new if the case fails now."""
-    for path in paths:
-        path.unlink(missing_ok=True)
+        return Failure.of_defect(record.id, error)
 
 
 def _soften(job: SofteningJob, record: CaseRecord, seconds: dict[str, float]) -> float:
     """Write the files of a case, and return which share of its elements was softened."""
-    with _timed(seconds, "read"):
+    with timed(seconds, "read"):
         case = _load(job, record)
     if case.label is None:
         raise CaseError(case.id, "it has no label to soften; add one or leave the case out")
@@ -212,7 +143,7 @@ def _soften(job: SofteningJob, record: CaseRecord, seconds: dict[str, float]) ->
         raise CaseError(
             case.id, f"its class names and the report would both be {REPORT_NAME}; rename the case"
         )
-    with _timed(seconds, "soften"):
+    with timed(seconds, "soften"):
         soft_label = soften(
             case.image,
             case.label,
@@ -223,14 +154,14 @@ def _soften(job: SofteningJob, record: CaseRecord, seconds: dict[str, float]) ->
             rater_labels=case.rater_labels,
         )
         share = softened_share(soft_label)
-    with _timed(seconds, "write"):
+    with timed(seconds, "write"):
         if job.is_compact:
             scale_mm = job.softening.scale_mm
             write_soft_label(label_path, soft_label, case.geometry, job.classes.names, scale_mm)
         else:
             write_probability(label_path, soft_label, case.geometry, job.classes.names)
     if job.has_pictures:
-        with _timed(seconds, "draw"):
+        with timed(seconds, "draw"):
             _draw(job, case, soft_label)
     return share
 

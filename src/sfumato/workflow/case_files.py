@@ -15,8 +15,9 @@ from sfumato.image.dicom_seg import dicom_probability_writer, write_dicom_label
 from sfumato.image.files import is_dicom, label_suffix, probability_writer, write_label
 from sfumato.image.geometry import Geometry
 from sfumato.image.kept_parts import kept_parts
-from sfumato.image.names import FileType
+from sfumato.image.names import FileType, Overlay
 from sfumato.image.probabilities import WritePart
+from sfumato.image.slicer import Segment, write_slicer_segmentation
 from sfumato.inference.uncertainty import contour_steps
 from sfumato.model.trained import TrainedModel
 from sfumato.storage import os_reason
@@ -25,6 +26,8 @@ PROBABILITIES = "probabilities"
 """Folder, beside the segmentations, that holds a probability file for each case."""
 CONTOURS = "contours"
 """Folder, beside the segmentations, that holds a file for each structure of each case."""
+OVERLAYS = "overlays"
+"""Folder, beside the segmentations, that holds a preview of each case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +55,52 @@ class CaseFiles:
     def _source(self) -> Path:
         return self.record.image_paths[0]
 
+    @property
+    def segmentation_path(self) -> Path:
+        """Where the segmentation lies."""
+        return self.out / f"{self.record.id}{self._segmentation_suffix}"
+
+    @property
+    def _segmentation_suffix(self) -> str:
+        if self.is_dicom:
+            return ".dcm"
+        if self.file_type == "seg.nrrd":
+            return ".seg.nrrd"
+        return ".nii.gz" if self.file_type == "nifti" else label_suffix(self._source)
+
+    @property
+    def probability_paths(self) -> list[Path]:
+        """Where the probabilities lie, and what says which class is which."""
+        suffixes = [".dcm"] if self.is_dicom else [".nii.gz", ".json"]
+        return [self.out / PROBABILITIES / f"{self.record.id}{suffix}" for suffix in suffixes]
+
+    @property
+    def contour_paths(self) -> list[Path]:
+        """Where the nested contours of each structure lie."""
+        words = file_words(self.model.classes.foreground)
+        return [self.out / CONTOURS / f"{self.record.id}_label-{w}.nii.gz" for w in words]
+
+    def overlay_path(self, overlay: Overlay) -> Path:
+        """Where the preview lies."""
+        return self.out / OVERLAYS / f"{self.record.id}.{overlay}"
+
     def write_segmentation(self, segmentation: Label, geometry: Geometry) -> None:
         """Write class indices: in DICOM as segments, elsewhere as the data set's own values.
 
         Raises:
             FileError: If the file type cannot hold them, or the disk is full.
         """
+        path, classes = self.segmentation_path, self.model.classes
         if self.is_dicom:
-            path = self.out / f"{self.record.id}.dcm"
             write_dicom_label(path, segmentation, self._source, self.model.codes)
-            return
-        suffix = ".nii.gz" if self.file_type == "nifti" else label_suffix(self._source)
-        values = self.model.classes.to_values(segmentation)
-        write_label(self.out / f"{self.record.id}{suffix}", values, geometry)
+        elif self.file_type == "seg.nrrd":
+            segments = [
+                Segment(name=name, value=value, codes=self.model.codes[name])
+                for name, value in zip(classes.names[1:], classes.values[1:], strict=True)
+            ]
+            write_slicer_segmentation(path, classes.to_values(segmentation), geometry, segments)
+        else:
+            write_label(path, classes.to_values(segmentation), geometry)
 
     @contextmanager
     def probability_writer(self, geometry: Geometry) -> Iterator[WritePart]:
@@ -77,8 +113,7 @@ class CaseFiles:
         Raises:
             FileError: If DICOM cannot hold it, or the disk is full.
         """
-        suffix = ".dcm" if self.is_dicom else ".nii.gz"
-        path = self.out / PROBABILITIES / f"{self.record.id}{suffix}"
+        path = self.probability_paths[0]
         names, codes = self.model.classes.names, self.model.codes
         with (
             dicom_probability_writer(path, geometry, self._source, codes)
@@ -108,8 +143,7 @@ class CaseFiles:
                     kept.add(place, np.stack([contour_steps(one) for one in probability[1:]]))
 
                 yield write
-                for index, word in enumerate(file_words(self.model.classes.foreground)):
-                    path = folder / f"{self.record.id}_label-{word}.nii.gz"
+                for index, path in enumerate(self.contour_paths):
                     write_label(path, kept.volume(index, geometry.shape), geometry)
         except OSError as error:
             raise FileError(folder, f"cannot be written ({os_reason(error)})") from error

@@ -139,8 +139,7 @@ def train_cell(job: ComparisonJob, cell: Cell) -> Failure | None:
     except (SfumatoError, OSError, MemoryError) as error:
         return Failure.of(cell.words, error)
     except Exception as error:  # One training that meets a defect does not stop the others.
-        reason = f"{type(error).__name__}: {error} (this is a defect in sfumato)"
-        return Failure(case_id=cell.words, reason=reason)
+        return Failure.of_defect(cell.words, error)
     return None
 
 

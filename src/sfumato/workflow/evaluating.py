@@ -12,6 +12,11 @@ from sfumato.errors import CaseError, DatasetError, SfumatoError
 from sfumato.evaluation.rater_scores import score_raters
 from sfumato.evaluation.scores import CaseScore, add_unscaled, score_case
 from sfumato.evaluation.summary import summarise, write_metrics
+from sfumato.image.dicom_seg_reading import (
+    is_dicom_segmentation,
+    read_dicom_label,
+    read_dicom_probability,
+)
 from sfumato.image.files import (
     IMAGE_SUFFIXES,
     file_stem,
@@ -183,7 +188,8 @@ def without_segmentation(references: Dataset, compared: Dataset) -> list[str]:
 def segmentations_in(folder: Path, classes: ClassList) -> Segment:
     """Look segmentations up in a folder, by the name of their case.
 
-    Probabilities are taken from its subfolder `probabilities`, where it has one.
+    Probabilities are taken from its subfolder `probabilities`, where it has one. DICOM
+    segmentations are laid on the grid of the reference.
 
     Args:
         folder: What `sfumato segment` wrote, or any folder of label files.
@@ -192,6 +198,10 @@ def segmentations_in(folder: Path, classes: ClassList) -> Segment:
 
     def segment(case: Case) -> Segmented:
         path = _find(folder, case.id)
+        if is_dicom_segmentation(path):
+            segmentation = read_dicom_label(path, case.geometry, classes.names)
+            probability = _read_probability(folder, case, classes)
+            return Segmented(segmentation=segmentation, probability=probability)
         values, geometry = read_label(path)
         if difference := case.geometry.difference(geometry):
             raise CaseError(
@@ -201,7 +211,7 @@ def segmentations_in(folder: Path, classes: ClassList) -> Segment:
             segmentation = classes.to_indices(values)
         except SfumatoError as error:
             raise CaseError(case.id, f"{path}: {error}") from error
-        probability = _read_probability(folder, case, len(classes))
+        probability = _read_probability(folder, case, classes)
         return Segmented(segmentation=segmentation, probability=probability)
 
     return segment
@@ -218,7 +228,10 @@ def _find(folder: Path, case_id: str) -> Path:
     return found[0]
 
 
-def _read_probability(folder: Path, case: Case, n_classes: int) -> Probability | None:
+def _read_probability(folder: Path, case: Case, classes: ClassList) -> Probability | None:
+    dicom = folder / PROBABILITIES / f"{case.id}.dcm"
+    if is_dicom_segmentation(dicom):
+        return read_dicom_probability(dicom, case.geometry, classes.names)
     path = folder / PROBABILITIES / f"{case.id}.nii.gz"
     if not path.is_file():
         return None
@@ -227,8 +240,8 @@ def _read_probability(folder: Path, case: Case, n_classes: int) -> Probability |
         raise CaseError(
             case.id, f"{path}: the probabilities are not on the reference's grid: {difference}"
         )
-    if len(probability) != n_classes:
+    if len(probability) != len(classes):
         raise CaseError(
-            case.id, f"{path}: it has {len(probability)} classes, but the references {n_classes}"
+            case.id, f"{path}: it has {len(probability)} classes, but the references {len(classes)}"
         )
     return probability

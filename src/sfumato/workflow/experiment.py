@@ -20,7 +20,7 @@ from sfumato.workflow.run import split_cases
 from sfumato.workflow.run_config import RunConfig
 from sfumato.workflow.tracking import Track, silently
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of the key of a run: raise it whenever what a run writes changes."""
 RUNS = "runs"
 SPOILT = "spoilt"

@@ -22,3 +22,9 @@ class Failure:
         if isinstance(error, MemoryError):
             return Failure(case_id=case_id, reason="there is not enough memory for it")
         return Failure(case_id=case_id, reason=str(error).removeprefix(f"case {case_id!r}: "))
+
+    @staticmethod
+    def of_defect(case_id: str, error: Exception) -> "Failure":
+        """Note that a case met a defect, which must not stop all others."""
+        reason = f"{type(error).__name__}: {error} (this is a defect in sfumato)"
+        return Failure(case_id=case_id, reason=reason)

@@ -1,14 +1,19 @@
-"""What an archive of soft labels was made from: one line for each case, written as it is done.
+"""What was made of which files: one line for each case, written as it is done.
 
 A line is added at one go after the files of its case are in place, so whatever kills the
 process, the manifest never claims what is not there. A line that was cut short counts for
 nothing.
 """
 
+import errno
 import hashlib
 import json
 import os
 import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +22,7 @@ from pydantic import ValidationError
 
 from sfumato.errors import FileError
 from sfumato.image.dicom_files import split_place
+from sfumato.inference.uncertainty import VolumeEstimate
 from sfumato.settings import Settings
 from sfumato.storage import lock_file, os_reason
 
@@ -45,16 +51,106 @@ class Entry(Settings):
         job: Which settings, classes and version it was made with: the key of a start.
         inputs: Image files, then label files, by path.
         outputs: What was written, by path within the output folder.
-        softened_share: Which share of its elements was softened.
-        seconds: How long it took to "read", "soften", "write" and, with pictures, "draw".
+        seconds: How long each stage took, such as "read" and "write".
+        softened_share: Which share of its elements was softened, if it was softened.
+        volumes: How large its structures are, if it was segmented, in the classes' order.
+        is_placed: Whether its image says how large elements are.
+        warning: What somebody should know of it; None where there is nothing.
     """
 
     case: str
     job: str
     inputs: dict[str, FileState]
     outputs: dict[str, FileState]
-    softened_share: float
     seconds: dict[str, float]
+    softened_share: float | None = None
+    volumes: tuple[VolumeEstimate, ...] = ()
+    is_placed: bool = True
+    warning: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be made of a case.
+
+    Attributes:
+        case: The case's name.
+        job: The key of what decides the outcome beside the inputs.
+        folder: The output folder.
+        inputs: The files it is made from.
+        outputs: The files that are made, within the folder.
+    """
+
+    case: str
+    job: str
+    folder: Path
+    inputs: Sequence[Path]
+    outputs: Sequence[Path]
+
+    def is_done(self, known: Entry | None) -> bool:
+        """Tell whether it was made already, by the size and time of its files; none is opened."""
+        if known is None or not self._holds(known):
+            return False
+        try:
+            states = [(str(path), size_and_time(path)) for path in self.inputs]
+        except OSError:
+            return False
+        noted = known.inputs.items()
+        return states == [(path, (state.n_bytes, state.modified_ns)) for path, state in noted]
+
+    def is_same(self, inputs: dict[str, FileState], known: Entry | None) -> bool:
+        """Tell whether it was made already, by the content of its input files."""
+        if known is None or not self._holds(known):
+            return False
+        return _hashes(inputs) == _hashes(known.inputs)
+
+    def read_inputs(self) -> dict[str, FileState]:
+        """Read what can be read of the inputs; reading them as images says what is wrong."""
+        states = {}
+        for path in self.inputs:
+            with suppress(OSError):
+                states[str(path)] = file_state(path)
+        return states
+
+    def clear(self, known: Entry | None) -> None:
+        """Remove what no longer holds, so that it is not taken for new if the case fails now."""
+        for name in () if known is None else known.outputs:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def entry(self, inputs: dict[str, FileState], seconds: dict[str, float]) -> Entry:
+        """Note that it is made now; what else is known of it is for the caller to add."""
+        with timed(seconds, "write"):
+            outputs = {
+                path.relative_to(self.folder).as_posix(): file_state(path, is_dated=False)
+                for path in self.outputs
+            }
+        rounded = {stage: round(taken, 3) for stage, taken in seconds.items()}
+        return Entry(case=self.case, job=self.job, inputs=inputs, outputs=outputs, seconds=rounded)
+
+    def _holds(self, known: Entry) -> bool:
+        """Tell whether it was made in the same way, and all that was written is there."""
+        names = {path.relative_to(self.folder).as_posix() for path in self.outputs}
+        if known.job != self.job or not names <= known.outputs.keys():
+            return False
+        try:
+            return all(
+                (self.folder / name).stat().st_size == state.n_bytes
+                for name, state in known.outputs.items()
+            )
+        except OSError:
+            return False
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add what the block takes to what its stage took so far."""
+    started = time.monotonic()
+    yield
+    seconds[stage] = seconds.get(stage, 0) + time.monotonic() - started
+
+
+def _hashes(inputs: dict[str, FileState]) -> list[str]:
+    return [state.sha256 for state in inputs.values()]
 
 
 class Manifest:
@@ -117,6 +213,11 @@ class Manifest:
         self._places[entry.case] = self._end
         self._add(entry.model_dump(mode="json", exclude_none=True))
 
+    @property
+    def case_ids(self) -> Iterator[str]:
+        """The names of all cases that are known."""
+        return iter(list(self._places))
+
     def find(self, case_id: str) -> Entry | None:
         """Return what is known of a case; None where it was never done."""
         place = self._places.get(case_id)
@@ -156,10 +257,24 @@ class Manifest:
         try:
             if self._file.write(line) < len(line):
                 os.ftruncate(self._file.fileno(), self._end)
-                raise FileError(self._path, "cannot be written (the disk is full)")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise FileError(self._path, f"cannot be written ({os_reason(error)})") from error
         self._end += len(line)
+
+
+def last_start(path: Path) -> dict[str, Any] | None:
+    """Read what work in a folder was last started with, without claiming the folder.
+
+    Returns:
+        What `Manifest.start` noted; None where nothing can be read.
+    """
+    found = None
+    with suppress(OSError, ValueError, AttributeError), path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"start"') and line.endswith(b"\n"):
+                found = json.loads(line).get("start")
+    return found
 
 
 def file_state(path: Path, *, is_dated: bool = True) -> FileState:

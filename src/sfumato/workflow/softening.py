@@ -242,7 +242,7 @@ def _soften_missing(
 ) -> list[Failure]:
     """Soften what the manifest does not know to be done, and note it there."""
     records = dataset.absolute().records
-    missing = [r for r in records if not job.is_done(r, manifest.find(r.id))]
+    missing = [r for r in records if not job.wanted(r).is_done(manifest.find(r.id))]
     tasks = ((record, manifest.find(record.id)) for record in missing)
     work = partial(soften_record, job)
     if request.ray is not None:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,26 @@ def write_volumes(
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     write_text(out / f"{VOLUMES}.csv", table.getvalue())
+
+
+def reported_volumes(
+    names: Sequence[str], cases: Mapping[str, Sequence[VolumeEstimate]], n_axes: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the volume, or in flat images the area, of each structure of each case.
+
+    Returns:
+        All under one name that says the unit: `volumes_ml` or `areas_mm2`.
+    """
+    unit, per_unit = ("areas_mm2", 1.0) if n_axes == 2 else ("volumes_ml", MM3_PER_ML)
+    return {
+        unit: {
+            case_id: {
+                name: round(estimate.volume / per_unit, 6)
+                for name, estimate in zip(names, estimates, strict=True)
+            }
+            for case_id, estimates in cases.items()
+        }
+    }
 
 
 def _columns(n_axes: int) -> list[str]:
