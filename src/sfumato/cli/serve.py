@@ -114,5 +114,6 @@ def serve(
             watch_seconds=watch_seconds,
         )
     )
-    say(f"http://{host}:{port} is where to go; Ctrl-C stops")
+    if port:  # Of a free one, the log tells.
+        say(f"http://{host}:{port} is where to go; Ctrl-C stops")
     run(settings, host, port, archive)
