@@ -1,0 +1,62 @@
+// Small pieces that both tabs build their parts from.
+
+/** Make an element: texts as attributes, everything else as properties; listeners as functions. */
+export function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name, value);
+    else if (typeof value === "string") node.setAttribute(name, value);
+    else node[name] = value;
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+/** Bytes for people. */
+export function bytesText(n) {
+  if (n < 1000) return `${n} bytes`;
+  if (n < 1e6) return `${Math.round(n / 1000)} kB`;
+  if (n < 1e9) return `${(n / 1e6).toFixed(n < 1e7 ? 1 : 0)} MB`;
+  return `${(n / 1e9).toFixed(1)} GB`;
+}
+
+/** Seconds for people. */
+export function secondsText(seconds) {
+  if (seconds < 1.5) return "a second";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** A number with about three digits that count. */
+export function numberText(value) {
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
+}
+
+/** "a, b and c" */
+export function listText(words) {
+  if (words.length < 2) return words.join("");
+  return `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
+export function counted(n, noun) {
+  return `${n} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+/** Show an error as a sentence that a screen reader reads out; nothing given takes it away. */
+export function showError(place, error) {
+  place.textContent = error ? (error.message ?? String(error)) : "";
+  place.hidden = !error;
+}
+
+/** A small square in a class's colour. */
+export function swatch(colour) {
+  const node = element("span", { class: "swatch", "aria-hidden": "true" });
+  node.style.background = colour;
+  return node;
+}
