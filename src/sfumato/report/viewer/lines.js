@@ -1,4 +1,5 @@
-// Thin lines over the planes, sharp at any size: contours of probability, borders of superpixels.
+// Thin lines over the planes, sharp at any size: contours of probability, borders of superpixels
+// and of a reference.
 
 import { BAND, UNCERTAIN, colourParts } from "./structures.js";
 
@@ -27,8 +28,10 @@ export function drawLines(viewer) {
     context.beginPath();
     context.rect(...tile.leftTopWidthHeight.slice(0, 4));
     context.clip();
-    if (viewer.superpixels) {
-      stroke(context, plane, borders(plane, viewer.superpixels.data), BORDER, 1 * ratio);
+    for (const [volume, colour, width] of [[viewer.superpixels, BORDER, 1], [viewer.reference, "white", 1.5]]) {
+      if (!volume) continue;
+      const path = edges(plane.width, plane.height, (x, y) => volume.data[plane.at(x, y)]);
+      stroke(context, plane, path, colour, width * ratio);
     }
     viewer.classes.forEach((one, k) => {
       if (look.hidden.has(one.value)) return;
@@ -77,17 +80,17 @@ function stroke(context, plane, path, colour, width) {
   context.stroke(placed);
 }
 
-/** Lines between neighbours that belong to different superpixels. */
-function borders({ width, height, at }, numbers) {
+/** Lines between neighbours whose values differ. */
+export function edges(width, height, valueAt) {
   const path = new Path2D();
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const here = numbers[at(x, y)];
-      if (x + 1 < width && here !== numbers[at(x + 1, y)]) {
+      const here = valueAt(x, y);
+      if (x + 1 < width && here !== valueAt(x + 1, y)) {
         path.moveTo(x + 1, y);
         path.lineTo(x + 1, y + 1);
       }
-      if (y + 1 < height && here !== numbers[at(x, y + 1)]) {
+      if (y + 1 < height && here !== valueAt(x, y + 1)) {
         path.moveTo(x, y + 1);
         path.lineTo(x + 1, y + 1);
       }

@@ -1,5 +1,6 @@
 // Shows an image with what a model made of it: three planes and 3-D, or one picture. Drawn by NiiVue.
 
+import { element } from "./elements.js";
 import { drawLines } from "./lines.js";
 import { Structures, colourTable } from "./structures.js";
 import { RGBA32, asPicture, spacingOf, writeVolume } from "./volumes.js";
@@ -7,16 +8,6 @@ import { RGBA32, asPicture, spacingOf, writeVolume } from "./volumes.js";
 const BACKGROUND = [0x14 / 255, 0x18 / 255, 0x1c / 255, 1];
 const SAGITTAL = 2, CORONAL = 1, AXIAL = 0, RENDER = 4;
 const PLANES = ["Sagittal", "Coronal", "Axial"];
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in node && typeof value !== "string") node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
 
 /** One viewer in one element of the page. */
 export class Viewer {
@@ -153,6 +144,12 @@ export class Viewer {
   /** Show borders of superpixels, given as a volume of their numbers; null shows none. */
   showSuperpixels(volume) {
     this.superpixels = volume && this.isFlat ? asPicture(volume) : volume;
+    this.nv.drawScene();
+  }
+
+  /** Show where the structures of a reference end; null shows none. */
+  showReference(volume) {
+    this.reference = volume && this.isFlat ? asPicture(volume) : volume;
     this.nv.drawScene();
   }
 

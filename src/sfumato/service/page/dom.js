@@ -1,16 +1,6 @@
-// Small pieces that both tabs build their parts from.
+// Words and small pieces that both tabs share.
 
-/** Make an element: texts as attributes, everything else as properties; listeners as functions. */
-export function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") node.addEventListener(name, value);
-    else if (typeof value === "string") node.setAttribute(name, value);
-    else node[name] = value;
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
-}
+import { element } from "./elements.js";
 
 export function byId(id) {
   return document.getElementById(id);
@@ -36,6 +26,11 @@ export function secondsText(seconds) {
 export function numberText(value) {
   const size = Math.abs(value);
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
+}
+
+/** A setting in millimetres, without zeros that say nothing. */
+export function mmText(value) {
+  return `${Number(numberText(value))} mm`;
 }
 
 /** "a, b and c" */

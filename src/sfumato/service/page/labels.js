@@ -1,9 +1,12 @@
 // The tab that explains the method: a training case, its superpixels, and what they make of its label.
 
 import { getJson, getPicture } from "./api.js";
-import { byId, element, numberText, showError } from "./dom.js";
+import { range } from "./controls.js";
+import { byId, mmText, numberText, showError } from "./dom.js";
+import { element } from "./elements.js";
+import { edges } from "./lines.js";
+import { UNCERTAIN, colourParts } from "./structures.js";
 
-const UNCERTAIN = [240, 228, 66];
 const BORDER = "rgba(255, 255, 255, 0.55)";
 const PLANES = ["first", "second", "third"];
 const SOFTENERS = {
@@ -56,9 +59,9 @@ function build(place) {
     axis: element("select", { id: "axis" }),
     class: element("select", { id: "class" }),
     softener: element("select", { id: "softener" }, ...Object.entries(SOFTENERS).map(([value, words]) => element("option", { value }, words))),
-    slice: slider("Slice", "slice", { min: 0, max: 0 }, (value) => `${value + 1} of ${Number(state.parts?.slice.input.max ?? 0) + 1}`),
-    size: slider("Superpixel size", "size", { min: -12, max: 20 }, () => `${numberText(sizeMm())} mm`),
-    compactness: slider("Compactness", "compactness", { min: -20, max: 20 }, () => numberText(compactness())),
+    slice: range("Slice", { min: 0, max: 0, value: 0 }, (value) => `${value + 1} of ${Number(state.parts?.slice.input.max ?? 0) + 1}`),
+    size: range("Superpixel size", { min: -12, max: 20, value: 0 }, () => (state.detail ? mmText(sizeMm()) : "")),
+    compactness: range("Compactness", { min: -20, max: 20, value: 0 }, () => (state.detail ? String(Number(compactness().toPrecision(2))) : "")),
     sentence: element("p", { class: "sentence", id: "sentence", "aria-live": "polite" }),
     readout: element("p", { class: "readout small" }, "Point at a pixel, or move with the arrow keys in a picture, to read its values."),
     error: element("p", { class: "error", role: "alert", hidden: true }),
@@ -82,17 +85,6 @@ function build(place) {
   parts.size.input.addEventListener("input", () => refresh(["superpixels", "soft"]));
   parts.compactness.input.addEventListener("input", () => refresh(["superpixels", "soft"]));
   new ResizeObserver(draw).observe(place);
-}
-
-function slider(words, id, { min, max }, say) {
-  const input = element("input", { type: "range", id, min: String(min), max: String(max), step: "1" });
-  const output = element("output", {});
-  const tell = () => {
-    output.textContent = say(Number(input.value));
-    input.setAttribute("aria-valuetext", output.textContent);
-  };
-  input.addEventListener("input", tell);
-  return { input, output, tell, row: element("label", { class: "range" }, element("span", {}, words), input, output) };
 }
 
 function panels() {
@@ -257,7 +249,7 @@ function sentence() {
   const part = `${numberText(100 * share)} % of this ${what}`;
   const time = milliseconds === null ? "" : ` Computed in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms.`;
   if (USES_SUPERPIXELS.includes(method)) {
-    return `Superpixels of ${numberText(sizeMm())} mm cross the boundary in ${part}; there, the label became a probability.${time}`;
+    return `Superpixels of ${mmText(sizeMm())} cross the boundary in ${part}; there, the label became a probability.${time}`;
   }
   return `The rule “${method}” softens ${part}, whatever the image shows.${time}`;
 }
@@ -273,20 +265,16 @@ function draw() {
   const { image, hard, superpixels, soft } = state.planes;
   if (!image || !hard || !superpixels || !soft) return;
   state.view ??= fittingView();
-  const colour = parts3(chosenClass()?.colour ?? "#f28e2b");
+  const colour = colourParts(chosenClass()?.colour ?? "#f28e2b");
   state.ramp.style.background = `linear-gradient(90deg, black, rgb(${colour}))`;
-  const boundary = edges(hard, (i) => hard.data[4 * i]);
+  const boundary = edgesOf(hard, (i) => hard.data[4 * i]);
   paint("image", grey(image), []);
   paint("superpixels", tinted(image, soft), [
-    { lines: edges(superpixels, (i) => idOf(superpixels, i)), style: BORDER, width: 1 },
+    { lines: edgesOf(superpixels, (i) => idOf(superpixels, i)), style: BORDER, width: 1 },
     { lines: boundary, style: "white", width: 2 },
   ]);
   paint("hard", classes(hard), []);
   paint("soft", ramp(soft, colour), [{ lines: boundary, style: "rgba(255, 255, 255, 0.6)", width: 1 }]);
-}
-
-function parts3(colour) {
-  return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
 }
 
 /** Superpixels come as numbers in red, green and blue; none has no opacity. */
@@ -318,7 +306,7 @@ function tinted(image, soft) {
 
 function classes(hard) {
   const chosen = chosenClass()?.value;
-  const colours = new Map(state.detail.classes.map((one) => [one.value, parts3(one.colour).map((part) => (one.value === chosen ? part : 0.4 * part))]));
+  const colours = new Map(state.detail.classes.map((one) => [one.value, colourParts(one.colour).map((part) => (one.value === chosen ? part : 0.4 * part))]));
   return pixels(hard, (i) => colours.get(hard.data[4 * i]) ?? [0, 0, 0]);
 }
 
@@ -326,23 +314,8 @@ function ramp(soft, colour) {
   return pixels(soft, (i) => colour.map((part) => (part * soft.data[4 * i]) / 255));
 }
 
-/** Lines between pixels that differ: sharp however far one zooms in. */
-function edges({ width, height }, valueAt) {
-  const path = new Path2D();
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const i = x + width * y;
-      if (x + 1 < width && valueAt(i) !== valueAt(i + 1)) {
-        path.moveTo(x + 1, y);
-        path.lineTo(x + 1, y + 1);
-      }
-      if (y + 1 < height && valueAt(i) !== valueAt(i + width)) {
-        path.moveTo(x, y + 1);
-        path.lineTo(x + 1, y + 1);
-      }
-    }
-  }
-  return path;
+function edgesOf({ width, height }, valueAt) {
+  return edges(width, height, (x, y) => valueAt(x + width * y));
 }
 
 /** The part of the plane that is shown: around what is labelled, unless all is wanted. */

@@ -48,7 +48,10 @@ function setUpTheme() {
   const button = byId("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const say = () => { button.textContent = isDark() ? "Light" : "Dark"; button.title = `Make the page ${isDark() ? "light" : "dark"}`; };
+  const say = () => {
+    button.textContent = isDark() ? "☀ Light" : "☾ Dark";
+    button.setAttribute("aria-label", `Make the page ${isDark() ? "light" : "dark"}`);
+  };
   const kept = localStorage.getItem(THEME);
   if (kept) document.documentElement.dataset.theme = kept;
   button.addEventListener("click", () => {

@@ -1,7 +1,9 @@
 // What a finished job shows: the viewer with its controls, the volumes, the files.
 
 import { getBuffer, getJson } from "./api.js";
-import { byId, bytesText, element, numberText, showError, swatch } from "./dom.js";
+import { buildLook, check, range } from "./controls.js";
+import { byId, bytesText, mmText, numberText, showError, swatch } from "./dom.js";
+import { element } from "./elements.js";
 import { loadNiivue } from "./niivue.js";
 import { Viewer } from "./viewer.js";
 import { readVolume } from "./volumes.js";
@@ -93,50 +95,11 @@ function byClass(maps, classes) {
 // ---- controls ----
 
 function buildControls(form, job, hasProbabilities) {
-  const threshold = range("Probability at least", { min: 1, max: 99, value: 50 }, (value) => `${value} %`);
-  const opacity = range("Opacity", { min: 0, max: 100, value: 50 }, (value) => `${value} %`);
-  const pills = [["label", "Segmentation"], ["threshold", "Threshold"], ["probability", "Probability"]].map(([value, words]) => element("label", {},
-    element("input", { type: "radio", name: "mode", value, checked: value === "label", change: () => setMode(value) }), element("span", {}, words)));
-  const modes = element("fieldset", { class: "pills" }, element("legend", {}, "Show"), ...pills);
-  const setMode = (mode) => {
-    modes.querySelector(`input[value=${mode}]`).checked = true;
-    viewer.set({ mode });
+  const parts = buildLook(viewer, hasProbabilities, (mode, threshold) => {
     byId("volumes-table")?.classList.toggle("at-threshold", mode === "threshold");
-    showAtThreshold(threshold.input.value / 100);
-  };
-  threshold.input.addEventListener("input", () => {
-    viewer.set({ threshold: threshold.input.value / 100 });
-    setMode("threshold");
-    showAtThreshold(threshold.input.value / 100);
+    showAtThreshold(threshold);
   });
-  opacity.input.addEventListener("input", () => viewer.set({ opacity: opacity.input.value / 100 }));
-  const band = check("Uncertain band, 10 to 90 %", hasProbabilities, (on) => viewer.set({ band: on }), "uncertain");
-  form.replaceChildren();
-  if (hasProbabilities) {
-    form.append(modes, threshold.row);
-    viewer.set({ band: true });
-  }
-  form.append(opacity.row);
-  if (hasProbabilities) form.append(band);
-  form.append(superpixelControls(job));
-}
-
-function range(words, { min, max, value, step = 1 }, say) {
-  const input = element("input", { type: "range", min: String(min), max: String(max), step: String(step), value: String(value) });
-  const output = element("output", {});
-  const tell = () => {
-    output.textContent = say(Number(input.value));
-    input.setAttribute("aria-valuetext", output.textContent);
-  };
-  input.addEventListener("input", tell);
-  tell();
-  return { input, output, row: element("label", { class: "range" }, element("span", {}, words), input, output) };
-}
-
-function check(words, isOn, onChange, mark = "") {
-  const input = element("input", { type: "checkbox", checked: isOn });
-  input.addEventListener("change", () => onChange(input.checked));
-  return element("label", { class: "check" }, input, mark ? element("span", { class: `swatch ${mark}`, "aria-hidden": "true" }) : null, words);
+  form.replaceChildren(...parts, superpixelControls(job));
 }
 
 /** Borders of superpixels are computed by the server, when they are asked for. */
@@ -144,8 +107,8 @@ function superpixelControls(job) {
   const mm = viewer.spacing;
   const smallest = Math.min(...mm.slice(0, viewer.isFlat ? 2 : 3));
   const steps = (factor) => Number((smallest * factor).toPrecision(2));
-  const size = range("Size", { min: steps(2), max: steps(24), value: steps(viewer.isFlat ? 8 : 4), step: steps(0.5) }, (value) => `${numberText(value)} mm`);
-  const compactness = range("Compactness", { min: -2, max: 1, value: -1, step: 0.1 }, (value) => numberText(10 ** value));
+  const size = range("Size", { min: steps(2), max: steps(24), value: steps(viewer.isFlat ? 8 : 4), step: steps(0.5) }, mmText);
+  const compactness = range("Compactness", { min: -2, max: 1, value: -1, step: 0.1 }, (value) => String(Number((10 ** value).toPrecision(2))));
   const error = element("p", { class: "error", role: "alert", hidden: true });
   const sliders = element("div", { class: "more", hidden: true }, size.row, compactness.row, error);
   let timer = 0, asked = 0;

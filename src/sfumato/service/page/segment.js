@@ -1,7 +1,8 @@
 // The tab that segments: send an image, watch its job, look at the result.
 
 import { followJob, getJson, post, remove, sendJob } from "./api.js";
-import { byId, bytesText, counted, element, listText, numberText, secondsText, showError } from "./dom.js";
+import { byId, bytesText, counted, listText, numberText, secondsText, showError } from "./dom.js";
+import { element } from "./elements.js";
 import { closeResult, openResult } from "./result.js";
 
 const OVER = ["done", "failed", "cancelled"];
@@ -26,6 +27,8 @@ export async function openSegment() {
 export function selectJob(id) {
   state.selected = id;
   showSelected();
+  // Where the list stands above the result, that is out of sight.
+  if (id) byId("result").scrollIntoView({ block: matchMedia("(max-width: 60rem)").matches ? "start" : "nearest" });
 }
 
 // ---- a new image ----
@@ -109,7 +112,7 @@ function showModelWords() {
 function modelWords(model) {
   const channels = (model.channels ?? []).filter(Boolean);
   const kind = `${model.dimensions === 2 ? "Pictures" : "Volumes"}${channels.length > 1 ? ` of ${channels.length} channels` : ""}`;
-  const spacing = model.spacing?.length ? `, seen at ${model.spacing.map(numberText).map(Number).join(" × ")} mm` : "";
+  const spacing = model.spacing?.length ? `, seen at ${model.spacing.map((mm) => Number(numberText(mm))).join(" × ")} mm` : "";
   const intervals = model.has_intervals ? " Volumes come with intervals." : "";
   return `${kind}${spacing}; finds ${listText(model.classes.map((one) => one.name))}.${intervals}`;
 }
@@ -255,7 +258,7 @@ function showWelcome(place) {
   place.replaceChildren(element("div", { class: "welcome" },
     element("h2", {}, "See where a structure is, and where it may be"),
     element("p", {}, "Choose an image and a model. The result shows the segmentation in three planes and in 3-D, how probable it is at every place, and how large each structure is."),
-    element("p", { class: "small" }, model ? "Images stay on this server; nothing is sent anywhere else." : "")));
+    element("p", { class: "small" }, model ? "Images and results stay on this server, until you delete them or its time limit does." : "")));
 }
 
 /** The progress card is built once and then only changed, so that nothing flickers or loses focus. */
