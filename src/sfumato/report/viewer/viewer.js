@@ -46,14 +46,19 @@ export class Viewer {
   }
 
   /** Show an image, and what a model made of it. Volumes are those of `readVolume`. */
-  async show({ image, label, probabilities = [], classes, isFlat }) {
+  async show({ image, label, probabilities = [], classes, isFlat, isPlaced = true }) {
     this.isFlat = isFlat;
+    this.isPlaced = isPlaced && !isFlat;
+    if (!this.niivue || !document.createElement("canvas").getContext("webgl2")) {
+      throw new Error("This browser cannot show volumes, because WebGL 2 is switched off in it.");
+    }
     this.classes = classes;
     this.image = isFlat ? asPicture(image) : image;
     const turned = (volume) => (isFlat ? asPicture(volume) : volume);
     this.structures = new Structures(turned(label), probabilities.map(turned), classes);
     this.spacing = spacingOf(this.image.affine);
     this.root.classList.toggle("flat", isFlat);
+    this.root.classList.toggle("unplaced", !this.isPlaced);
     this.fitStage();
     await this.openCanvases();
     const shown = await this.volumeOf(this.image, "image.nii", "gray");
@@ -88,7 +93,7 @@ export class Viewer {
   async openCanvases() {
     const options = {
       backColor: BACKGROUND, crosshairColor: [0.95, 0.69, 0.43, 0.8], crosshairWidth: 0.25,
-      crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientationTextVisible: !this.isFlat,
+      crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientationTextVisible: this.isPlaced,
       fontColor: [0.75, 0.78, 0.82, 1], fontSizeScaling: 0.3, dragAndDropEnabled: false, isColorbar: false,
       isRadiologicalConvention: true, viewModeHotKey: "", clipPlaneHotKey: "", loadingText: "",
       cycleClipPlaneHotKey: "", scrollRequiresFocus: true, logLevel: "error", isNearestInterpolation: false,
@@ -215,6 +220,6 @@ export class Viewer {
       nv.cleanup();
     }
     this.root.replaceChildren();
-    this.root.classList.remove("viewer", "flat");
+    this.root.classList.remove("viewer", "flat", "unplaced");
   }
 }

@@ -1,6 +1,6 @@
 // Reads and writes volumes: NIfTI-1, as far as sfumato writes it and NiiVue takes it.
 
-const RGB24 = 128;
+export const RGB24 = 128;
 export const RGBA32 = 2304;
 const TYPES = {
   2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 64: Float64Array,
@@ -13,7 +13,7 @@ function partsOf(type) {
 }
 
 /** Undo gzip where a file is packed. */
-async function unpack(buffer) {
+export async function unpack(buffer) {
   const head = new Uint8Array(buffer, 0, 2);
   if (head[0] !== 0x1f || head[1] !== 0x8b) return buffer;
   const stream = new Blob([buffer]).stream().pipeThrough(new DecompressionStream("gzip"));
