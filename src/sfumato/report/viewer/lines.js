@@ -2,6 +2,7 @@
 // and of a reference.
 
 import { BAND, UNCERTAIN, colourParts } from "./structures.js";
+import { voxelAt } from "./volumes.js";
 
 const BORDER = "rgba(255, 255, 255, 0.5)";
 // For each plane of NiiVue (axial, coronal, sagittal): the axes to the right, up and across.
@@ -23,7 +24,7 @@ export function drawLines(viewer) {
   const ratio = planes.width / Math.max(planes.clientWidth, 1);
   for (const tile of nv.screenSlices) {
     if (tile.axCorSag > 2) continue;
-    const plane = planeOf(nv, tile);
+    const plane = planeOf(viewer, tile);
     context.save();
     context.beginPath();
     context.rect(...tile.leftTopWidthHeight.slice(0, 4));
@@ -49,7 +50,7 @@ export function drawLines(viewer) {
 }
 
 /** Where a plane lies in the volume and on the canvas. Its axes count voxels to the right and up. */
-function planeOf(nv, tile) {
+function planeOf({ nv, image }, tile) {
   const volume = nv.volumes[0];
   const [across, up, through] = AXES[tile.axCorSag];
   const dims = volume.dimsRAS.slice(1, 4);
@@ -63,7 +64,7 @@ function planeOf(nv, tile) {
   return {
     width: dims[across], height: dims[up],
     at: (x, y) => first + x * step[across] + y * step[up],
-    volumeDims: volume.dims.slice(1, 4),
+    volumeDims: image.dims,
     onCanvas: new DOMMatrix([
       mmX * scaleX, 0, 0, mmY * scaleY,
       left + (low[across] - tile.leftTopMM[0]) * scaleX,
@@ -102,12 +103,10 @@ export function edges(width, height, valueAt) {
 /** The line on which a class has a probability, between the middles of voxels. */
 function contour({ width, height, at, volumeDims }, structures, k, level) {
   const data = structures.probabilities[k];
-  const [columns, rows] = volumeDims;
   const values = new Float32Array((width + 2) * (height + 2));
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const i = at(x, y);
-      const place = structures.placeOf(i % columns, Math.floor(i / columns) % rows, Math.floor(i / columns / rows));
+      const place = structures.placeOf(...voxelAt(at(x, y), volumeDims));
       if (place >= 0) values[x + 1 + (width + 2) * (y + 1)] = data[place];
     }
   }

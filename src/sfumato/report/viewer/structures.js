@@ -3,7 +3,7 @@
 // A voxel is painted by one number, its code: class and probability together. What the sliders
 // change is a table from codes to colours, so that a whole volume is painted anew at once.
 
-import { spacingOf } from "./volumes.js";
+import { spacingOf, voxelAt } from "./volumes.js";
 
 export const UNCERTAIN = [240, 228, 66];
 export const BAND = [0.1, 0.9];
@@ -108,8 +108,7 @@ export class Structures {
 
   /** The voxel of a structure that is nearest to the middle of all of them. */
   middle() {
-    const [width, height] = this.box.size;
-    const where = (i) => [i % width, Math.floor(i / width) % height, Math.floor(i / width / height)];
+    const where = (i) => voxelAt(i, this.box.size);
     const sum = [0, 0, 0];
     let n = 0;
     this.byLabel.forEach((code, i) => {

@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 import { drawLines } from "./lines.js";
 import { Structures, colourTable } from "./structures.js";
-import { RGBA32, asPicture, spacingOf, writeVolume } from "./volumes.js";
+import { RGBA32, asPicture, spacingOf, voxelAt, writeVolume } from "./volumes.js";
 
 const BACKGROUND = [0x14 / 255, 0x18 / 255, 0x1c / 255, 1];
 const SAGITTAL = 2, CORONAL = 1, AXIAL = 0, RENDER = 4;
@@ -92,7 +92,7 @@ export class Viewer {
 
   async openCanvases() {
     const options = {
-      backColor: BACKGROUND, crosshairColor: [0.95, 0.69, 0.43, 0.8], crosshairWidth: 0.25,
+      backColor: BACKGROUND, crosshairColor: [0.95, 0.69, 0.43, 0.8], crosshairWidth: this.isFlat ? 0.12 : 0.25,
       crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientationTextVisible: this.isPlaced,
       fontColor: [0.75, 0.78, 0.82, 1], fontSizeScaling: 0.3, dragAndDropEnabled: false, isColorbar: false,
       isRadiologicalConvention: true, viewModeHotKey: "", clipPlaneHotKey: "", loadingText: "",
@@ -176,8 +176,35 @@ export class Viewer {
 
   /** Begin within a structure, as near to the middle of all as there is one. */
   goToMiddle() {
-    this.nv.scene.crosshairPos = this.nv.vox2frac(this.structures.middle(), 0);
+    const voxel = this.structures.middle();
+    this.patientAxes().forEach(({ axis, isFlipped }, i) => {
+      const n = this.image.dims[axis];
+      this.nv.scene.crosshairPos[i] = ((isFlipped ? n - 1 - voxel[axis] : voxel[axis]) + 0.5) / n;
+    });
     this.moved();
+  }
+
+  /** For each patient axis (right, anterior, superior) the axis of the volume along it. */
+  patientAxes() {
+    const { dims } = this.image;
+    const strides = [1, dims[0], dims[0] * dims[1]];
+    const free = new Set([0, 1, 2]);
+    return this.nv.volumes[0].img2RASstep.map((step) => {
+      const axis = [...free].find((one) => strides[one] === Math.abs(step));
+      free.delete(axis);
+      return { axis, isFlipped: step < 0 };
+    });
+  }
+
+  /** The voxel under the cross. */
+  voxel() {
+    const { dimsRAS, img2RASstart, img2RASstep } = this.nv.volumes[0];
+    const place = [0, 1, 2].reduce((sum, axis) => {
+      const n = dimsRAS[axis + 1];
+      const index = Math.min(Math.max(Math.floor(this.nv.scene.crosshairPos[axis] * n), 0), n - 1);
+      return sum + img2RASstart[axis] + index * img2RASstep[axis];
+    }, 0);
+    return voxelAt(place, this.image.dims);
   }
 
   moveTo(axis, index) {
@@ -195,21 +222,21 @@ export class Viewer {
     const dims = this.nv.volumes[0].dimsRAS;
     this.sliders.forEach(({ input, output }, axis) => {
       const n = dims[axis + 1];
-      const index = Math.min(Math.max(Math.round(this.nv.scene.crosshairPos[axis] * n - 0.5), 0), n - 1);
+      const index = Math.min(Math.max(Math.floor(this.nv.scene.crosshairPos[axis] * n), 0), n - 1);
       input.value = index;
       output.textContent = `${index + 1} of ${n}`;
       input.setAttribute("aria-valuetext", output.textContent);
     });
-    const place = this.structures.placeOf(...Array.from(where.vox).slice(0, 3));
-    const words = this.classes.map((one, k) => {
-      const data = this.structures.probabilities[k];
-      if (!data) return null;
-      return `${one.name} ${Math.round((100 * (place < 0 ? 0 : data[place])) / 255)} %`;
-    });
+    const voxel = this.voxel();
     const here = this.isFlat
-      ? `Column ${where.vox[0] + 1}, row ${this.image.dims[1] - where.vox[1]}`
+      ? `Column ${voxel[0] + 1}, row ${this.image.dims[1] - voxel[1]}`
       : `At ${Array.from(where.mm).slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`;
-    this.readout.textContent = [`${here}:`, words.filter(Boolean).join(", ")].join(" ");
+    const place = this.structures.placeOf(...voxel);
+    const words = this.classes.flatMap((one, k) => {
+      const data = this.structures.probabilities[k];
+      return data ? `${one.name} ${Math.round((100 * (place < 0 ? 0 : data[place])) / 255)} %` : [];
+    });
+    this.readout.textContent = words.length ? `${here}: ${words.join(", ")}` : here;
   }
 
   /** Give the graphics memory back. */

@@ -70,6 +70,11 @@ export function spacingOf(affine) {
   return [0, 1, 2].map((i) => Math.hypot(affine[0][i], affine[1][i], affine[2][i]));
 }
 
+/** The voxel that has a place in the data of a volume. */
+export function voxelAt(place, [columns, rows]) {
+  return [place % columns, Math.floor(place / columns) % rows, Math.floor(place / columns / rows)];
+}
+
 /** Lay a flat image, stored as (row, column), the way a picture lies: rows run down. */
 export function asPicture(volume) {
   const [height, width] = volume.dims;

@@ -9,7 +9,7 @@ import { Viewer } from "./viewer.js";
 import { readVolume } from "./volumes.js";
 
 const KINDS = {
-  label: "Segmentation", probability: "Probability", contour: "Nested contours", dicom_seg: "DICOM SEG",
+  label: "Segmentation", probability: "Probability", contour: "Contour", dicom_seg: "DICOM SEG",
   volumes: "Volumes (JSON)", image: "Image as shown", superpixels: "Superpixels",
 };
 const WAIT_MS = 250;
@@ -212,15 +212,16 @@ function bar(value, low, high, largest, colour = "#888888") {
 // ---- files ----
 
 function downloads(job) {
-  const place = element("section", { class: "files", "aria-label": "Files" }, element("h3", {}, "Files"));
   const error = element("p", { class: "error", role: "alert", hidden: true });
-  const rows = job.results.map((one) => {
-    const kind = KINDS[one.kind] ?? one.kind;
-    return element("li", {}, element("button", { type: "button", class: "link", click: (event) => save(job, one, event.currentTarget, error) }, kind),
-      element("span", { class: "small" }, `${one.name}, ${bytesText(one.bytes)}`));
-  });
-  place.append(element("ul", {}, ...rows), error);
-  return place;
+  const row = (one) => element("li", {},
+    element("button", { type: "button", class: "link", click: (event) => save(job, one, event.currentTarget, error) }, KINDS[one.kind] ?? one.kind),
+    element("span", { class: "small" }, `${one.name}, ${bytesText(one.bytes)}`));
+  const contours = job.results.filter((one) => one.kind === "contour");
+  const others = job.results.filter((one) => one.kind !== "contour");
+  const folded = contours.length
+    ? element("details", {}, element("summary", {}, `Nested contours at 10, 50 and 90 % (${contours.length} files)`), element("ul", {}, ...contours.map(row)))
+    : null;
+  return element("section", { class: "files", "aria-label": "Files" }, element("h3", {}, "Files"), element("ul", {}, ...others.map(row)), folded, error);
 }
 
 /** Fetch a file and hand it to the browser; a plain link could not carry the token. */
