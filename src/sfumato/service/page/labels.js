@@ -8,7 +8,8 @@ import { edges } from "./lines.js";
 import { UNCERTAIN, colourParts } from "./structures.js";
 
 const BORDER = "rgba(255, 255, 255, 0.55)";
-const PLANES = ["first", "second", "third"];
+// The server turns volumes so that their axes run from above, from the front and from the right.
+const PLANES = ["Axial", "Coronal", "Sagittal"];
 const SOFTENERS = {
   superpixel: "superpixel: in superpixels that cross the boundary",
   superpixel_ensemble: "superpixel_ensemble: the mean of several sizes",
@@ -19,12 +20,19 @@ const SOFTENERS = {
   svls: "svls: by the neighbours",
   dilation: "dilation: a ring around structures",
   geodesic: "geodesic: by the way through the image",
+  raters: "raters: the mean of several people's labels",
   none: "none: the hard label",
 };
 const USES_SUPERPIXELS = ["superpixel", "superpixel_ensemble"];
+const HELP = [
+  ["Superpixel size", "Edge of a superpixel. Larger ones cross the boundary in more places, so more of the label becomes soft."],
+  ["Compactness", "How much closeness counts against intensity. Low values follow edges in the image closely; high values give regular blocks that ignore it."],
+  ["Softener", "The rule. Only superpixel and superpixel_ensemble look at the image's regions; the others are what they are compared with."],
+  ["What to look for", "Where the image has a clear edge, superpixels should end at it and the label should stay hard. Where it fades, the label should become soft."],
+];
 const NOTES = {
   image: "What the annotator saw.",
-  superpixels: "Small regions of alike intensity. The white line is the boundary that was drawn; where it runs through a superpixel, the image does not support it.",
+  superpixels: "Small regions of alike intensity, computed near boundaries. The white line is the boundary that was drawn; where it runs through a superpixel, the image does not support it, and the superpixel is yellow.",
   hard: "Every pixel is wholly one class.",
   soft: "A probability where the label was softened, hard everywhere else.",
 };
@@ -73,10 +81,12 @@ function build(place) {
   place.replaceChildren(
     element("section", { "aria-label": "What is shown" }, element("div", { class: "bar" },
       element("div", { class: "case" }, field("Training case", parts.case), step(-1), step(1)),
-      parts.axisField = field("Cut across", parts.axis), parts.slice.row, field("Class", parts.class), parts.zoom)),
+      parts.axisField = field("Plane", parts.axis), parts.slice.row, field("Class", parts.class), parts.zoom)),
     element("section", { "aria-label": "How labels are softened" }, element("div", { class: "bar" },
       field("Softener", parts.softener), parts.size.row, parts.compactness.row, parts.reset)),
-    element("section", { "aria-label": "Pictures" }, parts.sentence, parts.error, element("div", { class: "panels" }, ...panels()), parts.readout));
+    element("section", { "aria-label": "Pictures" }, parts.sentence, parts.error, element("div", { class: "panels" }, ...panels()), parts.readout),
+    element("section", { "aria-labelledby": "help-heading" }, element("h2", { id: "help-heading" }, "What the settings do"),
+      element("dl", { class: "help" }, ...HELP.flatMap(([term, words]) => [element("dt", {}, term), element("dd", {}, words)]))));
   parts.case.addEventListener("change", () => openCase(parts.case.value));
   parts.axis.addEventListener("change", () => setAxis(Number(parts.axis.value)));
   parts.slice.input.addEventListener("input", () => { state.index = Number(parts.slice.input.value); refresh(["image", "hard", "superpixels", "soft"]); });
@@ -150,7 +160,7 @@ async function openCase(id) {
     parts.class.replaceChildren(...detail.classes.map((one) => element("option", { value: String(one.value) }, one.name)));
     if (detail.classes.some((one) => String(one.value) === chosen)) parts.class.value = chosen;
     const isFlat = detail.shape.length === 2;
-    parts.axis.replaceChildren(...detail.shape.map((n, axis) => element("option", { value: String(axis) }, `${PLANES[axis]} axis, ${n}`)));
+    parts.axis.replaceChildren(...detail.shape.map((_, axis) => element("option", { value: String(axis) }, PLANES[axis])));
     parts.axisField.hidden = parts.slice.row.hidden = isFlat;
     if (isFirst) {
       state.axis = isFlat ? 0 : coarsest(detail.spacing);
@@ -234,6 +244,10 @@ async function fetchPlane(what) {
   return { width, height, data, share: share && Number(share), milliseconds: milliseconds && Number(milliseconds) };
 }
 
+function usesSuperpixels() {
+  return USES_SUPERPIXELS.includes(state.parts.softener.value);
+}
+
 function chosenClass() {
   return state.detail.classes.find((one) => String(one.value) === state.parts.class.value);
 }
@@ -244,11 +258,11 @@ function sentence() {
   const { parts, detail } = state;
   const what = detail.shape.length === 2 ? "picture" : "volume";
   const method = parts.softener.value;
-  parts.size.input.disabled = parts.compactness.input.disabled = !USES_SUPERPIXELS.includes(method);
+  parts.size.input.disabled = parts.compactness.input.disabled = !usesSuperpixels();
   if (method === "none") return "Without softening, the label stays hard everywhere: the network is told that every boundary is certain.";
   const part = `${numberText(100 * share)} % of this ${what}`;
   const time = milliseconds === null ? "" : ` Computed in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms.`;
-  if (USES_SUPERPIXELS.includes(method)) {
+  if (usesSuperpixels()) {
     return `Superpixels of ${mmText(sizeMm())} cross the boundary in ${part}; there, the label became a probability.${time}`;
   }
   return `The rule “${method}” softens ${part}, whatever the image shows.${time}`;
@@ -269,10 +283,9 @@ function draw() {
   state.ramp.style.background = `linear-gradient(90deg, black, rgb(${colour}))`;
   const boundary = edgesOf(hard, (i) => hard.data[4 * i]);
   paint("image", grey(image), []);
-  paint("superpixels", tinted(image, soft), [
-    { lines: edgesOf(superpixels, (i) => idOf(superpixels, i)), style: BORDER, width: 1 },
-    { lines: boundary, style: "white", width: 2 },
-  ]);
+  const borders = { lines: edgesOf(superpixels, (i) => idOf(superpixels, i)), style: BORDER, width: 1 };
+  const drawn = { lines: boundary, style: "white", width: 2 };
+  paint("superpixels", tinted(image, soft), usesSuperpixels() ? [borders, drawn] : [drawn]);
   paint("hard", classes(hard), []);
   paint("soft", ramp(soft, colour), [{ lines: boundary, style: "rgba(255, 255, 255, 0.6)", width: 1 }]);
 }
