@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def server(
     # Models are called by their folders.
     folder = tmp_path_factory.mktemp("models")
     for name, run in (("balls", calibrated_run), ("discs", flat_run)):
-        (folder / name).symlink_to(run)
+        shutil.copytree(run / "model", folder / name / "model")
     running = start_server(
         tmp_path_factory.mktemp("served"), folder / "balls", folder / "discs",
         "--dataset", volume_data,

@@ -6,12 +6,36 @@ import { voxelAt } from "./volumes.js";
 
 const BORDER = "rgba(255, 255, 255, 0.5)";
 // For each plane of NiiVue (axial, coronal, sagittal): the axes to the right, up and across.
-const AXES = [[0, 1, 2], [0, 2, 1], [1, 2, 0]];
+const AXES = [
+  [0, 1, 2],
+  [0, 2, 1],
+  [1, 2, 0],
+];
 // Marching squares: which sides of a square a contour joins, by which of its corners are inside.
 // Corners count 1, 2, 4, 8 from the lower left against the clock; sides are 0 lower, 1 right, 2 upper, 3 left.
 const JOINED = [
-  [], [[3, 0]], [[0, 1]], [[3, 1]], [[1, 2]], [[3, 2], [0, 1]], [[0, 2]], [[3, 2]],
-  [[2, 3]], [[2, 0]], [[0, 3], [1, 2]], [[2, 1]], [[1, 3]], [[1, 0]], [[0, 3]], [],
+  [],
+  [[3, 0]],
+  [[0, 1]],
+  [[3, 1]],
+  [[1, 2]],
+  [
+    [3, 2],
+    [0, 1],
+  ],
+  [[0, 2]],
+  [[3, 2]],
+  [[2, 3]],
+  [[2, 0]],
+  [
+    [0, 3],
+    [1, 2],
+  ],
+  [[2, 1]],
+  [[1, 3]],
+  [[1, 0]],
+  [[0, 3]],
+  [],
 ];
 
 /** Draw all lines of a viewer over its planes. */
@@ -29,7 +53,10 @@ export function drawLines(viewer) {
     context.beginPath();
     context.rect(...tile.leftTopWidthHeight.slice(0, 4));
     context.clip();
-    for (const [volume, colour, width] of [[viewer.superpixels, BORDER, 1], [viewer.reference, "white", 1.5]]) {
+    for (const [volume, colour, width] of [
+      [viewer.superpixels, BORDER, 1],
+      [viewer.reference, "white", 1.5],
+    ]) {
       if (!volume) continue;
       const path = edges(plane.width, plane.height, (x, y) => volume.data[plane.at(x, y)]);
       stroke(context, plane, path, colour, width * ratio);
@@ -57,16 +84,23 @@ function planeOf({ nv, image }, tile) {
   const index = Math.min(Math.max(Math.floor(tile.sliceFrac * dims[through]), 0), dims[through] - 1);
   const { img2RASstart: start, img2RASstep: step } = volume;
   const first = start[0] + start[1] + start[2] + index * step[through];
-  const low = nv.frac2mm([0, 0, 0], 0, nv.opts.isSliceMM), high = nv.frac2mm([1, 1, 1], 0, nv.opts.isSliceMM);
+  const low = nv.frac2mm([0, 0, 0], 0, nv.opts.isSliceMM),
+    high = nv.frac2mm([1, 1, 1], 0, nv.opts.isSliceMM);
   const [left, top, width, height] = tile.leftTopWidthHeight;
-  const scaleX = width / tile.fovMM[0], scaleY = -height / tile.fovMM[1];
-  const mmX = (high[across] - low[across]) / dims[across], mmY = (high[up] - low[up]) / dims[up];
+  const scaleX = width / tile.fovMM[0],
+    scaleY = -height / tile.fovMM[1];
+  const mmX = (high[across] - low[across]) / dims[across],
+    mmY = (high[up] - low[up]) / dims[up];
   return {
-    width: dims[across], height: dims[up],
+    width: dims[across],
+    height: dims[up],
     at: (x, y) => first + x * step[across] + y * step[up],
     volumeDims: image.dims,
     onCanvas: new DOMMatrix([
-      mmX * scaleX, 0, 0, mmY * scaleY,
+      mmX * scaleX,
+      0,
+      0,
+      mmY * scaleY,
       left + (low[across] - tile.leftTopMM[0]) * scaleX,
       top + height + (low[up] - tile.leftTopMM[1]) * scaleY,
     ]),
@@ -124,11 +158,14 @@ function marched(values, width, height, level) {
       const inside = (a >= level) + 2 * (b >= level) + 4 * (c >= level) + 8 * (d >= level);
       if (inside === 0 || inside === 15) continue;
       const side = [
-        () => [x + between(a, b), y], () => [x + 1, y + between(b, c)],
-        () => [x + between(d, c), y + 1], () => [x, y + between(a, d)],
+        () => [x + between(a, b), y],
+        () => [x + 1, y + between(b, c)],
+        () => [x + between(d, c), y + 1],
+        () => [x, y + between(a, d)],
       ];
       for (const [from, to] of JOINED[inside]) {
-        const [x1, y1] = side[from](), [x2, y2] = side[to]();
+        const [x1, y1] = side[from](),
+          [x2, y2] = side[to]();
         // The values have a margin of one voxel, and lie in the middles of voxels.
         path.moveTo(x1 - 0.5, y1 - 0.5);
         path.lineTo(x2 - 0.5, y2 - 0.5);

@@ -29,22 +29,35 @@ function volumesOf(description, buffer) {
   const part = (i) => new Uint8Array(buffer, (nColours + i) * n, n);
   const image = one(new Uint8Array(buffer, 0, nColours * n), description.isColour ? RGB24 : 2);
   return {
-    image, reference: one(part(0)), label: one(part(1)),
-    probabilities: description.hasProbabilities ? description.classes.map((_, k) => one(part(2 + k), 2, 1 / 255)) : [],
+    image,
+    reference: one(part(0)),
+    label: one(part(1)),
+    probabilities: description.hasProbabilities
+      ? description.classes.map((_, k) => one(part(2 + k), 2, 1 / 255))
+      : [],
   };
 }
 
 function legend(classes, viewer) {
-  return element("div", { class: "legend" }, ...classes.map((one) => {
-    const row = check(one.name, true, (on) => {
-      const hidden = new Set(viewer.look.hidden);
-      if (on) hidden.delete(one.value);
-      else hidden.add(one.value);
-      viewer.set({ hidden });
-    }, "class");
-    row.querySelector(".swatch").style.background = one.colour;
-    return row;
-  }));
+  return element(
+    "div",
+    { class: "legend" },
+    ...classes.map((one) => {
+      const row = check(
+        one.name,
+        true,
+        (on) => {
+          const hidden = new Set(viewer.look.hidden);
+          if (on) hidden.delete(one.value);
+          else hidden.add(one.value);
+          viewer.set({ hidden });
+        },
+        "class",
+      );
+      row.querySelector(".swatch").style.background = one.colour;
+      return row;
+    }),
+  );
 }
 
 async function openCase(place) {
@@ -52,7 +65,8 @@ async function openCase(place) {
   const [description, content] = place.querySelectorAll("script");
   button.disabled = true;
   button.textContent = "Unpacking …";
-  const stage = element("div", {}), controls = element("form", { class: "controls", "aria-label": "How it is shown" });
+  const stage = element("div", {}),
+    controls = element("form", { class: "controls", "aria-label": "How it is shown" });
   try {
     const known = JSON.parse(description.textContent);
     const [bundle, buffer] = await Promise.all([loadNiivue(), unpack(packedBytes(content))]);
@@ -68,7 +82,9 @@ async function openCase(place) {
   } catch (error) {
     stage.remove();
     controls.remove();
-    button.replaceWith(element("p", { class: "error", role: "alert" }, `This case cannot be shown: ${error.message}`));
+    button.replaceWith(
+      element("p", { class: "error", role: "alert" }, `This case cannot be shown: ${error.message}`),
+    );
   }
 }
 

@@ -22,7 +22,8 @@ export function colourParts(colour) {
 
 /** The part of the grid that holds structures, with a margin; the middle voxel if none does. */
 function boxOf(dims, layers) {
-  const low = [...dims], high = [-1, -1, -1];
+  const low = [...dims],
+    high = [-1, -1, -1];
   for (const { data, least } of layers) {
     for (let z = 0, i = 0; z < dims[2]; z++) {
       for (let y = 0; y < dims[1]; y++) {
@@ -57,7 +58,10 @@ function cut(data, dims, box) {
 
 function boxAffine(affine, start) {
   return affine.map((row) => [
-    row[0], row[1], row[2], row[3] + start[0] * row[0] + start[1] * row[1] + start[2] * row[2],
+    row[0],
+    row[1],
+    row[2],
+    row[3] + start[0] * row[0] + start[1] * row[1] + start[2] * row[2],
   ]);
 }
 
@@ -69,7 +73,8 @@ export class Structures {
     this.voxelMm = spacingOf(label.affine);
     const bytes = probabilities.map(inBytes);
     this.box = boxOf(label.dims, [
-      { data: label.data, least: 1 }, ...bytes.map((data) => ({ data, least: 3 })),
+      { data: label.data, least: 1 },
+      ...bytes.map((data) => ({ data, least: 3 })),
     ]);
     this.affine = boxAffine(label.affine, this.box.start);
     this.probabilities = bytes.map((data) => cut(data, label.dims, this.box));
@@ -90,7 +95,8 @@ export class Structures {
       return counts;
     });
     for (let i = 0; i < n; i++) {
-      let best = 0, highest = 0;
+      let best = 0,
+        highest = 0;
       this.probabilities.forEach((data, k) => {
         if (data[i] > highest) [best, highest] = [k, data[i]];
       });
@@ -114,14 +120,19 @@ export class Structures {
     this.byLabel.forEach((code, i) => {
       if (code < FILLED) return;
       n += 1;
-      where(i).forEach((at, axis) => { sum[axis] += at; });
+      where(i).forEach((at, axis) => {
+        sum[axis] += at;
+      });
     });
     const centre = n ? sum.map((total) => total / n) : this.box.size.map((size) => (size - 1) / 2);
     let [best, least] = [centre.map(Math.floor), Infinity];
     this.byLabel.forEach((code, i) => {
       if (code < FILLED) return;
       const at = where(i);
-      const far = at.reduce((total, one, axis) => total + ((one - centre[axis]) * this.voxelMm[axis]) ** 2, 0);
+      const far = at.reduce(
+        (total, one, axis) => total + ((one - centre[axis]) * this.voxelMm[axis]) ** 2,
+        0,
+      );
       if (far < least) [best, least] = [at, far];
     });
     return best.map((at, axis) => at + this.box.start[axis]);
@@ -130,7 +141,9 @@ export class Structures {
   /** The place within the box of a voxel of the whole image; -1 outside. */
   placeOf(column, row, slice) {
     const [width, height, depth] = this.box.size;
-    const x = column - this.box.start[0], y = row - this.box.start[1], z = slice - this.box.start[2];
+    const x = column - this.box.start[0],
+      y = row - this.box.start[1],
+      z = slice - this.box.start[2];
     if (x < 0 || y < 0 || z < 0 || x >= width || y >= height || z >= depth) return -1;
     return x + width * (y + height * z);
   }

@@ -6,8 +6,28 @@ import { Structures, colourTable } from "./structures.js";
 import { RGBA32, asPicture, spacingOf, voxelAt, writeVolume } from "./volumes.js";
 
 const BACKGROUND = [0x14 / 255, 0x18 / 255, 0x1c / 255, 1];
-const SAGITTAL = 2, CORONAL = 1, AXIAL = 0, RENDER = 4;
+const SAGITTAL = 2,
+  CORONAL = 1,
+  AXIAL = 0,
+  RENDER = 4;
 const PLANES = ["Sagittal", "Coronal", "Axial"];
+
+// As the axial plane shows them: to the right is to the patient's left.
+const MOVES = {
+  ArrowLeft: [0, 1],
+  ArrowRight: [0, -1],
+  ArrowUp: [1, 1],
+  ArrowDown: [1, -1],
+  PageUp: [2, 1],
+  PageDown: [2, -1],
+};
+const TURNS = { ArrowLeft: [-10, 0], ArrowRight: [10, 0], ArrowUp: [0, 10], ArrowDown: [0, -10] };
+
+function hasGraphics() {
+  const context = document.createElement("canvas").getContext("webgl2");
+  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  return context !== null;
+}
 
 /** One viewer in one element of the page. */
 export class Viewer {
@@ -20,16 +40,21 @@ export class Viewer {
     this.root = root;
     this.look = { mode: "label", threshold: 0.5, opacity: 0.5, band: false, hidden: new Set() };
     this.planes = element("canvas", {
-      tabindex: "0", "aria-label": "Image in planes. Arrow keys and page up and down move the cross.",
+      tabindex: "0",
+      role: "application",
+      "aria-label": "Image in planes. Arrow keys, page up and page down move the cross.",
     });
     this.solid = element("canvas", {
-      tabindex: "0", "aria-label": "The structures in 3-D. Arrow keys turn them.",
+      tabindex: "0",
+      role: "application",
+      "aria-label": "Structures in 3-D. Arrow keys turn them.",
     });
     this.names = PLANES.map((name) => element("span", { class: `pane ${name.toLowerCase()}` }, name));
     this.names.push(element("span", { class: "pane render" }, "3-D, drag to turn"));
     const panes = [this.planes, this.solid].map((canvas) => element("div", { class: "canvas" }, canvas));
     this.lines = element("canvas", { class: "lines", "aria-hidden": "true" });
     this.stage = element("div", { class: "stage" }, ...panes, this.lines, ...this.names);
+    this.stage.addEventListener("keydown", (event) => this.press(event), true);
     this.sliders = PLANES.map((name, axis) => this.slider(name, axis));
     this.slices = element("div", { class: "slices" }, ...this.sliders.map((one) => one.row));
     this.readout = element("p", { class: "readout", "aria-live": "off" });
@@ -49,7 +74,7 @@ export class Viewer {
   async show({ image, label, probabilities = [], classes, isFlat, isPlaced = true }) {
     this.isFlat = isFlat;
     this.isPlaced = isPlaced && !isFlat;
-    if (!this.niivue || !document.createElement("canvas").getContext("webgl2")) {
+    if (!hasGraphics()) {
       throw new Error("This browser cannot show volumes, because WebGL 2 is switched off in it.");
     }
     this.classes = classes;
@@ -92,12 +117,26 @@ export class Viewer {
 
   async openCanvases() {
     const options = {
-      backColor: BACKGROUND, crosshairColor: [0.95, 0.69, 0.43, 0.8], crosshairWidth: this.isFlat ? 0.12 : 0.25,
-      crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientationTextVisible: this.isPlaced,
-      fontColor: [0.75, 0.78, 0.82, 1], fontSizeScaling: 0.3, dragAndDropEnabled: false, isColorbar: false,
-      isRadiologicalConvention: true, viewModeHotKey: "", clipPlaneHotKey: "", loadingText: "",
-      cycleClipPlaneHotKey: "", scrollRequiresFocus: true, logLevel: "error", isNearestInterpolation: false,
-      tileMargin: 0, sagittalNoseLeft: true,
+      backColor: BACKGROUND,
+      crosshairColor: [0.95, 0.69, 0.43, 0.8],
+      crosshairWidth: this.isFlat ? 0.12 : 0.25,
+      crosshairWidthUnit: "percent",
+      show3Dcrosshair: false,
+      isOrientationTextVisible: this.isPlaced,
+      fontColor: [0.75, 0.78, 0.82, 1],
+      fontSizeScaling: 0.3,
+      dragAndDropEnabled: false,
+      isColorbar: false,
+      isRadiologicalConvention: !this.isFlat,
+      viewModeHotKey: "",
+      clipPlaneHotKey: "",
+      loadingText: "",
+      cycleClipPlaneHotKey: "",
+      scrollRequiresFocus: true,
+      logLevel: "error",
+      isNearestInterpolation: false,
+      tileMargin: 0,
+      sagittalNoseLeft: true,
     };
     this.nv = new this.niivue.Niivue(options);
     await this.nv.attachToCanvas(this.planes, false);
@@ -152,6 +191,16 @@ export class Viewer {
     this.nv.drawScene();
   }
 
+  /** Show another image on the same grid, such as another channel. */
+  async showImage(image) {
+    this.image = this.isFlat ? asPicture(image) : image;
+    const shown = await this.volumeOf(this.image, "image.nii", "gray");
+    const old = this.nv.volumes[0];
+    this.nv.addVolume(shown);
+    this.nv.setVolume(shown, 0);
+    this.nv.removeVolume(old);
+  }
+
   /** Show where the structures of a reference end; null shows none. */
   showReference(volume) {
     this.reference = volume && this.isFlat ? asPicture(volume) : volume;
@@ -171,7 +220,9 @@ export class Viewer {
   setUpSliders() {
     this.slices.hidden = this.isFlat;
     const dims = this.nv.volumes[0].dimsRAS;
-    this.sliders.forEach(({ input }, axis) => { input.max = dims[axis + 1] - 1; });
+    this.sliders.forEach(({ input }, axis) => {
+      input.max = dims[axis + 1] - 1;
+    });
   }
 
   /** Begin within a structure, as near to the middle of all as there is one. */
@@ -207,6 +258,25 @@ export class Viewer {
     return voxelAt(place, this.image.dims);
   }
 
+  /** Obey a key; NiiVue's own keys, which nobody expects on a page, do nothing. */
+  press(event) {
+    if (event.key !== "Tab") event.stopPropagation();
+    const turn = TURNS[event.key];
+    const isIn3d = event.target === this.solid;
+    if (isIn3d ? !turn : !MOVES[event.key]) return;
+    event.preventDefault();
+    if (isIn3d) {
+      const { renderAzimuth, renderElevation } = this.nv3d.scene;
+      this.nv3d.setRenderAzimuthElevation(renderAzimuth + turn[0], renderElevation + turn[1]);
+    } else {
+      const [axis, towards] = MOVES[event.key];
+      // A picture is not mirrored as a patient is who is seen from the feet.
+      const step = this.isFlat && axis === 0 ? -towards : towards;
+      const { input } = this.sliders[axis];
+      this.moveTo(axis, Math.min(Math.max(Number(input.value) + step, 0), Number(input.max)));
+    }
+  }
+
   moveTo(axis, index) {
     this.nv.scene.crosshairPos[axis] = (index + 0.5) / this.nv.volumes[0].dimsRAS[axis + 1];
     this.moved();
@@ -230,7 +300,10 @@ export class Viewer {
     const voxel = this.voxel();
     const here = this.isFlat
       ? `Column ${voxel[0] + 1}, row ${this.image.dims[1] - voxel[1]}`
-      : `At ${Array.from(where.mm).slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`;
+      : `At ${Array.from(where.mm)
+          .slice(0, 3)
+          .map((mm) => mm.toFixed(1))
+          .join(", ")} mm`;
     const place = this.structures.placeOf(...voxel);
     const words = this.classes.flatMap((one, k) => {
       const data = this.structures.probabilities[k];

@@ -3,8 +3,16 @@
 export const RGB24 = 128;
 export const RGBA32 = 2304;
 const TYPES = {
-  2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 64: Float64Array,
-  256: Int8Array, 512: Uint16Array, 768: Uint32Array, [RGB24]: Uint8Array, [RGBA32]: Uint8Array,
+  2: Uint8Array,
+  4: Int16Array,
+  8: Int32Array,
+  16: Float32Array,
+  64: Float64Array,
+  256: Int8Array,
+  512: Uint16Array,
+  768: Uint32Array,
+  [RGB24]: Uint8Array,
+  [RGBA32]: Uint8Array,
 };
 
 /** How many numbers a voxel has. */
@@ -35,9 +43,12 @@ export async function readVolume(packed) {
   const parts = partsOf(type);
   const size = dims.reduce((a, b) => a * b, parts) * TYPES[type].BYTES_PER_ELEMENT;
   const data = new TYPES[type](buffer.slice(start, start + size));
-  const affine = view.getInt16(254, true) > 0
-    ? [0, 1, 2].map((row) => [0, 1, 2, 3].map((i) => view.getFloat32(280 + 16 * row + 4 * i, true)))
-    : [0, 1, 2].map((row) => [0, 1, 2, 3].map((i) => (i === row ? view.getFloat32(80 + 4 * row, true) : 0)));
+  const affine =
+    view.getInt16(254, true) > 0
+      ? [0, 1, 2].map((row) => [0, 1, 2, 3].map((i) => view.getFloat32(280 + 16 * row + 4 * i, true)))
+      : [0, 1, 2].map((row) =>
+          [0, 1, 2, 3].map((i) => (i === row ? view.getFloat32(80 + 4 * row, true) : 0)),
+        );
   // Slope 0 and NaN both mean that none is given.
   const slope = view.getFloat32(112, true) || 1;
   const offset = view.getFloat32(116, true) || 0;
@@ -70,6 +81,18 @@ export function spacingOf(affine) {
   return [0, 1, 2].map((i) => Math.hypot(affine[0][i], affine[1][i], affine[2][i]));
 }
 
+/** Make one image in colours of its red, green and blue, each from 0 to 255. */
+export function inColour(channels) {
+  const [red] = channels;
+  const data = new Uint8ClampedArray(3 * red.data.length);
+  channels.forEach((channel, part) =>
+    channel.data.forEach((value, i) => {
+      data[3 * i + part] = value;
+    }),
+  );
+  return { ...red, type: RGB24, data: new Uint8Array(data.buffer), slope: 1, offset: 0 };
+}
+
 /** The voxel that has a place in the data of a volume. */
 export function voxelAt(place, [columns, rows]) {
   return [place % columns, Math.floor(place / columns) % rows, Math.floor(place / columns / rows)];
@@ -91,6 +114,10 @@ export function asPicture(volume) {
     }
   }
   const [rowMm, columnMm] = spacingOf(volume.affine);
-  const affine = [[columnMm, 0, 0, 0], [0, rowMm, 0, 0], [0, 0, 1, 0]];
+  const affine = [
+    [columnMm, 0, 0, 0],
+    [0, rowMm, 0, 0],
+    [0, 0, 1, 0],
+  ];
   return { ...volume, dims: [width, height, 1], data, affine };
 }

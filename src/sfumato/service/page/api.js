@@ -99,7 +99,12 @@ export function sendJob(model, files, onProgress) {
     };
     request.onload = () => {
       if (request.status === 202) resolve(JSON.parse(request.responseText));
-      else reject(Object.assign(new Error(sentence(request.status, request.responseText)), { status: request.status }));
+      else
+        reject(
+          Object.assign(new Error(sentence(request.status, request.responseText)), {
+            status: request.status,
+          }),
+        );
     };
     request.onerror = () => reject(new Error("The connection to the server broke while sending."));
     request.onabort = () => resolve(null);

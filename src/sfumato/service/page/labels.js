@@ -25,21 +25,43 @@ const SOFTENERS = {
 };
 const USES_SUPERPIXELS = ["superpixel", "superpixel_ensemble"];
 const HELP = [
-  ["Superpixel size", "Edge of a superpixel. Larger ones cross the boundary in more places, so more of the label becomes soft."],
-  ["Compactness", "How much closeness counts against intensity. Low values follow edges in the image closely; high values give regular blocks that ignore it."],
-  ["Softener", "The rule. Only superpixel and superpixel_ensemble look at the image's regions; the others are what they are compared with."],
-  ["What to look for", "Where the image has a clear edge, superpixels should end at it and the label should stay hard. Where it fades, the label should become soft."],
+  [
+    "Superpixel size",
+    "Edge of a superpixel. Larger ones cross the boundary in more places, so more of the label becomes soft.",
+  ],
+  [
+    "Compactness",
+    "How much closeness counts against intensity. Low values follow edges in the image closely; high values give regular blocks that ignore it.",
+  ],
+  [
+    "Softener",
+    "The rule. Only superpixel and superpixel_ensemble look at the image's regions; the others are what they are compared with.",
+  ],
+  [
+    "What to look for",
+    "Where the image has a clear edge, superpixels should end at it and the label should stay hard. Where it fades, the label should become soft.",
+  ],
 ];
 const NOTES = {
   image: "What the annotator saw.",
-  superpixels: "Small regions of alike intensity, computed near boundaries. The white line is the boundary that was drawn; where it runs through a superpixel, the image does not support it, and the superpixel is yellow.",
+  superpixels:
+    "Small regions of alike intensity, computed near boundaries. The white line is the boundary that was drawn; where it runs through a superpixel, the image does not support it, and the superpixel is yellow.",
   hard: "Every pixel is wholly one class.",
   soft: "A probability where the label was softened, hard everywhere else.",
 };
 
 const state = {
-  cases: [], id: null, detail: null, axis: 0, index: 0, planes: {}, wanted: new Set(), isFetching: false,
-  pixel: null, view: null, isWhole: false,
+  cases: [],
+  id: null,
+  detail: null,
+  axis: 0,
+  index: 0,
+  planes: {},
+  wanted: new Set(),
+  isFetching: false,
+  pixel: null,
+  view: null,
+  isWhole: false,
 };
 
 export async function openLabels() {
@@ -51,8 +73,18 @@ export async function openLabels() {
     return;
   }
   if (!state.cases.length) {
-    place.replaceChildren(element("section", {}, element("h2", {}, "No training cases here"),
-      element("p", {}, "Start the server with --dataset to look at the labels of a data set: sfumato serve MODEL --dataset my_data")));
+    place.replaceChildren(
+      element(
+        "section",
+        {},
+        element("h2", {}, "No training cases here"),
+        element(
+          "p",
+          {},
+          "Start the server with --dataset to look at the labels of a data set: sfumato serve MODEL --dataset my_data",
+        ),
+      ),
+    );
     return;
   }
   build(place);
@@ -62,34 +94,98 @@ export async function openLabels() {
 // ---- the parts of the tab ----
 
 function build(place) {
-  const parts = state.parts = {
-    case: element("select", { id: "case" }, ...state.cases.map((one) => element("option", { value: one.id }, one.name))),
+  const parts = (state.parts = {
+    case: element(
+      "select",
+      { id: "case" },
+      ...state.cases.map((one) => element("option", { value: one.id }, one.name)),
+    ),
     axis: element("select", { id: "axis" }),
     class: element("select", { id: "class" }),
-    softener: element("select", { id: "softener" }, ...Object.entries(SOFTENERS).map(([value, words]) => element("option", { value }, words))),
-    slice: range("Slice", { min: 0, max: 0, value: 0 }, (value) => `${value + 1} of ${Number(state.parts?.slice.input.max ?? 0) + 1}`),
-    size: range("Superpixel size", { min: -12, max: 20, value: 0 }, () => (state.detail ? mmText(sizeMm()) : "")),
-    compactness: range("Compactness", { min: -20, max: 20, value: 0 }, () => (state.detail ? String(Number(compactness().toPrecision(2))) : "")),
+    softener: element(
+      "select",
+      { id: "softener" },
+      ...Object.entries(SOFTENERS).map(([value, words]) => element("option", { value }, words)),
+    ),
+    slice: range(
+      "Slice",
+      { min: 0, max: 0, value: 0 },
+      (value) => `${value + 1} of ${Number(state.parts?.slice.input.max ?? 0) + 1}`,
+    ),
+    size: range("Superpixel size", { min: -12, max: 20, value: 0 }, () =>
+      state.detail ? mmText(sizeMm()) : "",
+    ),
+    compactness: range("Compactness", { min: -20, max: 20, value: 0 }, () =>
+      state.detail ? String(Number(compactness().toPrecision(2))) : "",
+    ),
     sentence: element("p", { class: "sentence", id: "sentence", "aria-live": "polite" }),
-    readout: element("p", { class: "readout small" }, "Point at a pixel, or move with the arrow keys in a picture, to read its values."),
+    readout: element(
+      "p",
+      { class: "readout small" },
+      "Point at a pixel, or move with the arrow keys in a picture, to read its values.",
+    ),
     error: element("p", { class: "error", role: "alert", hidden: true }),
     zoom: element("button", { type: "button", id: "zoom", click: toggleZoom }, "Show the whole plane"),
     reset: element("button", { type: "button", id: "defaults", click: setDefaults }, "Usual settings"),
-  };
-  const step = (by) => element("button", { type: "button", "aria-label": by < 0 ? "Previous case" : "Next case", click: () => stepCase(by) }, by < 0 ? "◂" : "▸");
+  });
+  const step = (by) =>
+    element(
+      "button",
+      { type: "button", "aria-label": by < 0 ? "Previous case" : "Next case", click: () => stepCase(by) },
+      by < 0 ? "◂" : "▸",
+    );
   const field = (words, node) => element("label", { class: "field" }, words, node);
   place.replaceChildren(
-    element("section", { "aria-label": "What is shown" }, element("div", { class: "bar" },
-      element("div", { class: "case" }, field("Training case", parts.case), step(-1), step(1)),
-      parts.axisField = field("Plane", parts.axis), parts.slice.row, field("Class", parts.class), parts.zoom)),
-    element("section", { "aria-label": "How labels are softened" }, element("div", { class: "bar" },
-      field("Softener", parts.softener), parts.size.row, parts.compactness.row, parts.reset)),
-    element("section", { "aria-label": "Pictures" }, parts.sentence, parts.error, element("div", { class: "panels" }, ...panels()), parts.readout),
-    element("section", { "aria-labelledby": "help-heading" }, element("h2", { id: "help-heading" }, "What the settings do"),
-      element("dl", { class: "help" }, ...HELP.flatMap(([term, words]) => [element("dt", {}, term), element("dd", {}, words)]))));
+    element(
+      "section",
+      { "aria-label": "What is shown" },
+      element(
+        "div",
+        { class: "bar" },
+        element("div", { class: "case" }, field("Training case", parts.case), step(-1), step(1)),
+        (parts.axisField = field("Plane", parts.axis)),
+        parts.slice.row,
+        field("Class", parts.class),
+        parts.zoom,
+      ),
+    ),
+    element(
+      "section",
+      { "aria-label": "How labels are softened" },
+      element(
+        "div",
+        { class: "bar" },
+        field("Softener", parts.softener),
+        parts.size.row,
+        parts.compactness.row,
+        parts.reset,
+      ),
+    ),
+    element(
+      "section",
+      { "aria-label": "Pictures" },
+      parts.sentence,
+      parts.error,
+      element("div", { class: "panels" }, ...panels()),
+      parts.readout,
+    ),
+    element(
+      "section",
+      { "aria-labelledby": "help-heading" },
+      element("h2", { id: "help-heading" }, "What the settings do"),
+      element(
+        "dl",
+        { class: "help" },
+        ...HELP.flatMap(([term, words]) => [element("dt", {}, term), element("dd", {}, words)]),
+      ),
+    ),
+  );
   parts.case.addEventListener("change", () => openCase(parts.case.value));
   parts.axis.addEventListener("change", () => setAxis(Number(parts.axis.value)));
-  parts.slice.input.addEventListener("input", () => { state.index = Number(parts.slice.input.value); refresh(["image", "hard", "superpixels", "soft"]); });
+  parts.slice.input.addEventListener("input", () => {
+    state.index = Number(parts.slice.input.value);
+    refresh(["image", "hard", "superpixels", "soft"]);
+  });
   parts.class.addEventListener("change", () => refresh(["soft"]));
   parts.softener.addEventListener("change", () => refresh(["superpixels", "soft"]));
   parts.size.input.addEventListener("input", () => refresh(["superpixels", "soft"]));
@@ -109,7 +205,14 @@ function panels() {
     const caption = element("figcaption", {}, NOTES[what]);
     if (what === "soft") {
       state.ramp = element("span", {});
-      return element("figure", {}, element("h3", {}, title), canvas, element("div", { class: "ramp" }, "0", state.ramp, "1"), caption);
+      return element(
+        "figure",
+        {},
+        element("h3", {}, title),
+        canvas,
+        element("div", { class: "ramp" }, "0", state.ramp, "1"),
+        caption,
+      );
     }
     return element("figure", {}, element("h3", {}, title), canvas, caption);
   });
@@ -157,10 +260,14 @@ async function openCase(id) {
     state.detail = detail;
     showError(parts.error, null);
     const chosen = parts.class.value;
-    parts.class.replaceChildren(...detail.classes.map((one) => element("option", { value: String(one.value) }, one.name)));
+    parts.class.replaceChildren(
+      ...detail.classes.map((one) => element("option", { value: String(one.value) }, one.name)),
+    );
     if (detail.classes.some((one) => String(one.value) === chosen)) parts.class.value = chosen;
     const isFlat = detail.shape.length === 2;
-    parts.axis.replaceChildren(...detail.shape.map((_, axis) => element("option", { value: String(axis) }, PLANES[axis])));
+    parts.axis.replaceChildren(
+      ...detail.shape.map((_, axis) => element("option", { value: String(axis) }, PLANES[axis])),
+    );
     parts.axisField.hidden = parts.slice.row.hidden = isFlat;
     if (isFirst) {
       state.axis = isFlat ? 0 : coarsest(detail.spacing);
@@ -219,7 +326,9 @@ async function refresh(whats) {
       const asked = [...state.wanted];
       state.wanted = new Set();
       const planes = await Promise.all(asked.map(fetchPlane));
-      asked.forEach((what, i) => { state.planes[what] = planes[i]; });
+      asked.forEach((what, i) => {
+        state.planes[what] = planes[i];
+      });
       showError(state.parts.error, null);
       state.parts.sentence.textContent = sentence();
       draw();
@@ -240,8 +349,15 @@ async function fetchPlane(what) {
   context.drawImage(bitmap, 0, 0);
   const { width, height } = bitmap;
   const { data } = context.getImageData(0, 0, width, height);
-  const share = headers.get("X-Softened-Share"), milliseconds = headers.get("X-Milliseconds");
-  return { width, height, data, share: share && Number(share), milliseconds: milliseconds && Number(milliseconds) };
+  const share = headers.get("X-Softened-Share"),
+    milliseconds = headers.get("X-Milliseconds");
+  return {
+    width,
+    height,
+    data,
+    share: share && Number(share),
+    milliseconds: milliseconds && Number(milliseconds),
+  };
 }
 
 function usesSuperpixels() {
@@ -259,9 +375,13 @@ function sentence() {
   const what = detail.shape.length === 2 ? "picture" : "volume";
   const method = parts.softener.value;
   parts.size.input.disabled = parts.compactness.input.disabled = !usesSuperpixels();
-  if (method === "none") return "Without softening, the label stays hard everywhere: the network is told that every boundary is certain.";
+  if (method === "none")
+    return "Without softening, the label stays hard everywhere: the network is told that every boundary is certain.";
   const part = `${numberText(100 * share)} % of this ${what}`;
-  const time = milliseconds === null ? "" : ` Computed in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms.`;
+  const time =
+    milliseconds === null
+      ? ""
+      : ` Computed in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms.`;
   if (usesSuperpixels()) {
     return `Superpixels of ${mmText(sizeMm())} cross the boundary in ${part}; there, the label became a probability.${time}`;
   }
@@ -311,15 +431,22 @@ function grey(image) {
 
 /** The image, yellow where the label was softened. */
 function tinted(image, soft) {
-  return pixels(image, (i) => [0, 1, 2].map((part) => {
-    const value = image.data[4 * i + part];
-    return isSoftened(soft, i) ? 0.58 * value + 0.42 * UNCERTAIN[part] : 0.9 * value;
-  }));
+  return pixels(image, (i) =>
+    [0, 1, 2].map((part) => {
+      const value = image.data[4 * i + part];
+      return isSoftened(soft, i) ? 0.58 * value + 0.42 * UNCERTAIN[part] : 0.9 * value;
+    }),
+  );
 }
 
 function classes(hard) {
   const chosen = chosenClass()?.value;
-  const colours = new Map(state.detail.classes.map((one) => [one.value, colourParts(one.colour).map((part) => (one.value === chosen ? part : 0.4 * part))]));
+  const colours = new Map(
+    state.detail.classes.map((one) => [
+      one.value,
+      colourParts(one.colour).map((part) => (one.value === chosen ? part : 0.4 * part)),
+    ]),
+  );
   return pixels(hard, (i) => colours.get(hard.data[4 * i]) ?? [0, 0, 0]);
 }
 
@@ -339,12 +466,19 @@ function fittingView() {
   let [left, top, right, bottom] = [width, height, -1, -1];
   for (let i = 0; i < width * height; i++) {
     if (!hard.data[4 * i]) continue;
-    const x = i % width, y = Math.floor(i / width);
-    [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
+    const x = i % width,
+      y = Math.floor(i / width);
+    [left, right, top, bottom] = [
+      Math.min(left, x),
+      Math.max(right, x),
+      Math.min(top, y),
+      Math.max(bottom, y),
+    ];
   }
   if (state.isWhole || right < 0) return whole;
   const [rowMm, columnMm] = pixelMm();
-  const side = 1.5 * Math.max((right - left + 1) * columnMm, (bottom - top + 1) * rowMm, 12 * Math.min(rowMm, columnMm));
+  const side =
+    1.5 * Math.max((right - left + 1) * columnMm, (bottom - top + 1) * rowMm, 12 * Math.min(rowMm, columnMm));
   const part = (low, high, n, mm) => {
     const size = Math.min(Math.round(side / mm), n);
     return [Math.min(Math.max(Math.round((low + high + 1 - size) / 2), 0), n - size), size];
@@ -368,7 +502,8 @@ function paint(what, picture, strokes) {
   const shown = Math.max(canvas.clientWidth, 100);
   canvas.style.aspectRatio = `${view.width * columnMm} / ${view.height * rowMm}`;
   canvas.width = Math.round(shown * devicePixelRatio);
-  const scaleX = canvas.width / view.width, scaleY = (scaleX * rowMm) / columnMm;
+  const scaleX = canvas.width / view.width,
+    scaleY = (scaleX * rowMm) / columnMm;
   canvas.height = Math.round(scaleY * view.height);
   const source = new OffscreenCanvas(picture.width, picture.height);
   source.getContext("2d").putImageData(picture, 0, 0);

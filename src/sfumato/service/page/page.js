@@ -33,7 +33,9 @@ function setUpTabs() {
   const names = Object.keys(TABS);
   names.forEach((name, i) => {
     const tab = byId(`tab-${name}`);
-    tab.addEventListener("click", () => { location.hash = name; });
+    tab.addEventListener("click", () => {
+      location.hash = name;
+    });
     tab.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!step) return;
@@ -47,7 +49,8 @@ function setUpTabs() {
 function setUpTheme() {
   const button = byId("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const isDark = () =>
+    (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
   const say = () => {
     button.textContent = isDark() ? "☀ Light" : "☾ Dark";
     button.setAttribute("aria-label", `Make the page ${isDark() ? "light" : "dark"}`);
@@ -64,14 +67,21 @@ function setUpTheme() {
   say();
 }
 
-onTokenNeeded((wasWrong) => new Promise((resolve) => {
-  const dialog = byId("token-dialog");
-  byId("token-error").hidden = !wasWrong;
-  byId("token").value = "";
-  dialog.returnValue = "";
-  dialog.addEventListener("close", () => resolve(dialog.returnValue === "given" ? byId("token").value : null), { once: true });
-  dialog.showModal();
-}));
+onTokenNeeded(
+  (wasWrong) =>
+    new Promise((resolve) => {
+      const dialog = byId("token-dialog");
+      byId("token-error").hidden = !wasWrong;
+      byId("token").value = "";
+      dialog.returnValue = "";
+      dialog.addEventListener(
+        "close",
+        () => resolve(dialog.returnValue === "given" ? byId("token").value : null),
+        { once: true },
+      );
+      dialog.showModal();
+    }),
+);
 setUpTabs();
 setUpTheme();
 addEventListener("hashchange", followAddress);

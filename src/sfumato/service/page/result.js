@@ -6,11 +6,16 @@ import { byId, bytesText, mmText, numberText, showError, swatch } from "./dom.js
 import { element } from "./elements.js";
 import { loadNiivue } from "./niivue.js";
 import { Viewer } from "./viewer.js";
-import { readVolume } from "./volumes.js";
+import { inColour, readVolume } from "./volumes.js";
 
 const KINDS = {
-  label: "Segmentation", probability: "Probability", contour: "Contour", dicom_seg: "DICOM SEG",
-  volumes: "Volumes (JSON)", image: "Image as shown", superpixels: "Superpixels",
+  label: "Segmentation",
+  probability: "Probability",
+  contour: "Contour",
+  dicom_seg: "DICOM SEG",
+  volumes: "Volumes (JSON)",
+  image: "Image as shown",
+  superpixels: "Superpixels",
 };
 const WAIT_MS = 250;
 
@@ -31,14 +36,16 @@ export async function openResult(place, job, model) {
   try {
     const volumes = await volumesOf(job);
     if (mine !== opening) return;
-    const classes = model?.classes ?? volumes.map((one, i) => ({ ...one, colour: ["#f28e2b", "#56b4e9", "#e07bb0", "#1fb58a"][i % 4] }));
+    const classes =
+      model?.classes ??
+      volumes.map((one, i) => ({ ...one, colour: ["#f28e2b", "#56b4e9", "#e07bb0", "#1fb58a"][i % 4] }));
     const shown = await load(job, classes);
     if (mine !== opening) return;
     viewer = new Viewer(parts.stage, shown.niivue);
     await viewer.show(shown);
     if (mine !== opening) return;
     parts.wait.remove();
-    buildControls(parts.controls, job, shown.probabilities.length > 0);
+    buildControls(parts.controls, job, shown);
     buildVolumes(parts.volumes, volumes, shown);
   } catch (error) {
     if (mine !== opening) return;
@@ -49,13 +56,23 @@ export async function openResult(place, job, model) {
 
 function frame(job) {
   const volumes = element("section", { "aria-label": "Volumes" });
-  const head = element("div", { class: "head" }, element("h2", {}, job.name), element("p", { class: "small" }, `Segmented by ${job.model}`));
+  const head = element(
+    "div",
+    { class: "head" },
+    element("h2", {}, job.name),
+    element("p", { class: "small" }, `Segmented by ${job.model}`),
+  );
   return {
-    head, volumes,
+    head,
+    volumes,
     wait: element("p", { class: "wait" }, "Loading the images …"),
     error: element("p", { class: "error", role: "alert", hidden: true }),
     stage: element("div", {}),
-    controls: element("form", { class: "controls", "aria-label": "How it is shown", submit: (event) => event.preventDefault() }),
+    controls: element("form", {
+      class: "controls",
+      "aria-label": "How it is shown",
+      submit: (event) => event.preventDefault(),
+    }),
     below: element("div", { class: "below" }, volumes, downloads(job)),
   };
 }
@@ -71,14 +88,27 @@ async function volumesOf(job) {
 
 async function load(job, classes) {
   const of = (kind) => job.results.filter((one) => one.kind === kind);
-  const read = async (one) => readVolume(await getBuffer(pathOf(job, `results/${encodeURIComponent(one.name)}`)));
+  const read = async (one) =>
+    readVolume(await getBuffer(pathOf(job, `results/${encodeURIComponent(one.name)}`)));
   const nifti = (one) => /\.nii(\.gz)?$/.test(one.name);
-  const [images, labels] = [of("image").filter(nifti), of("label").filter(nifti)];
-  if (!images.length || !labels.length) throw new Error("This job has no image to show; its files can be downloaded.");
-  const [niivue, image, label, ...maps] = await Promise.all([
-    loadNiivue(), read(images[0]), read(labels[0]), ...of("probability").filter(nifti).map(async (one) => ({ ...await read(one), value: one.class })),
+  const numbered = (a, b) => a.name.length - b.name.length || a.name.localeCompare(b.name);
+  const [images, labels] = [of("image").filter(nifti).sort(numbered), of("label").filter(nifti)];
+  if (!images.length || !labels.length)
+    throw new Error("This job has no image to show; its files can be downloaded.");
+  const [niivue, channel, label, ...maps] = await Promise.all([
+    loadNiivue(),
+    read(images[0]),
+    read(labels[0]),
+    ...of("probability")
+      .filter(nifti)
+      .map(async (one) => ({ ...(await read(one)), value: one.class })),
   ]);
-  return { niivue, image, label, probabilities: byClass(maps, classes), classes, isFlat: image.dims[2] === 1 };
+  const isFlat = channel.dims[2] === 1;
+  const isColour = isFlat && images.length === 3;
+  const image = isColour ? inColour([channel, await read(images[1]), await read(images[2])]) : channel;
+  // Channels are named image, image-2, image-3, …, and the others are fetched when they are asked for.
+  const channels = isColour ? [] : images.map((one) => () => read(one));
+  return { niivue, image, channels, label, probabilities: byClass(maps, classes), classes, isFlat };
 }
 
 /** Probabilities in the order of the classes; one file may hold all of them, background first. */
@@ -94,12 +124,33 @@ function byClass(maps, classes) {
 
 // ---- controls ----
 
-function buildControls(form, job, hasProbabilities) {
-  const parts = buildLook(viewer, hasProbabilities, (mode, threshold) => {
+function buildControls(form, job, { channels, probabilities }) {
+  const parts = buildLook(viewer, probabilities.length > 0, (mode, threshold) => {
     byId("volumes-table")?.classList.toggle("at-threshold", mode === "threshold");
     showAtThreshold(threshold);
   });
+  if (channels.length > 1) parts.push(channelControl(channels));
   form.replaceChildren(...parts, superpixelControls(job));
+}
+
+function channelControl(channels) {
+  const shownBy = viewer;
+  const choice = element(
+    "select",
+    {},
+    ...channels.map((_, i) => element("option", { value: String(i) }, `${i + 1} of ${channels.length}`)),
+  );
+  const error = element("p", { class: "error", role: "alert", hidden: true });
+  choice.addEventListener("change", async () => {
+    try {
+      const image = await channels[Number(choice.value)]();
+      if (shownBy === viewer) await viewer.showImage(image);
+      showError(error, null);
+    } catch (problem) {
+      showError(error, problem);
+    }
+  });
+  return element("label", { class: "field" }, "Channel", choice, error);
 }
 
 /** Borders of superpixels are computed by the server, when they are asked for. */
@@ -107,15 +158,26 @@ function superpixelControls(job) {
   const mm = viewer.spacing;
   const smallest = Math.min(...mm.slice(0, viewer.isFlat ? 2 : 3));
   const steps = (factor) => Number((smallest * factor).toPrecision(2));
-  const size = range("Size", { min: steps(2), max: steps(24), value: steps(viewer.isFlat ? 8 : 4), step: steps(0.5) }, mmText);
-  const compactness = range("Compactness", { min: -2, max: 1, value: -1, step: 0.1 }, (value) => String(Number((10 ** value).toPrecision(2))));
+  const size = range(
+    "Size",
+    { min: steps(2), max: steps(24), value: steps(viewer.isFlat ? 8 : 4), step: steps(0.5) },
+    mmText,
+  );
+  const compactness = range("Compactness", { min: -2, max: 1, value: -1, step: 0.1 }, (value) =>
+    String(Number((10 ** value).toPrecision(2))),
+  );
   const error = element("p", { class: "error", role: "alert", hidden: true });
   const sliders = element("div", { class: "more", hidden: true }, size.row, compactness.row, error);
-  let timer = 0, asked = 0;
+  let timer = 0,
+    asked = 0;
   const refresh = async () => {
-    const mine = ++asked, shownBy = viewer;
+    const mine = ++asked,
+      shownBy = viewer;
     try {
-      const query = new URLSearchParams({ size: size.input.value, compactness: (10 ** compactness.input.value).toPrecision(3) });
+      const query = new URLSearchParams({
+        size: size.input.value,
+        compactness: (10 ** compactness.input.value).toPrecision(3),
+      });
       const volume = await readVolume(await getBuffer(pathOf(job, `superpixels?${query}`)));
       if (mine === asked && shownBy === viewer && !sliders.hidden) viewer.showSuperpixels(volume);
       showError(error, null);
@@ -143,7 +205,9 @@ let atThreshold = [];
 
 function buildVolumes(place, volumes, shown) {
   if (!volumes.length) return;
-  const unit = shown.isFlat ? { name: "Area", key: "mm2", words: "mm²" } : { name: "Volume", key: "ml", words: "ml" };
+  const unit = shown.isFlat
+    ? { name: "Area", key: "mm2", words: "mm²" }
+    : { name: "Volume", key: "ml", words: "ml" };
   const hasIntervals = volumes.some((one) => typeof one[`low_${unit.key}`] === "number");
   const level = Math.round(100 * (volumes[0].level ?? 0.9));
   const largest = Math.max(...volumes.map((one) => one[`high_${unit.key}`] ?? one[unit.key] ?? 0));
@@ -152,27 +216,59 @@ function buildVolumes(place, volumes, shown) {
     const k = shown.classes.findIndex((other) => other.value === one.value);
     const show = element("input", { type: "checkbox", checked: true, "aria-label": `Show ${one.name}` });
     show.addEventListener("change", () => hide(one.value, !show.checked));
-    const low = one[`low_${unit.key}`], high = one[`high_${unit.key}`];
+    const low = one[`low_${unit.key}`],
+      high = one[`high_${unit.key}`];
     const cell = element("td", { class: "number threshold" });
     if (k >= 0 && shown.probabilities.length) atThreshold.push({ cell, k, isFlat: shown.isFlat });
-    return element("tr", {},
-      element("th", { scope: "row" }, element("label", { class: "check" }, show, swatch(shown.classes[k]?.colour ?? "#888888"), one.name)),
+    return element(
+      "tr",
+      {},
+      element(
+        "th",
+        { scope: "row" },
+        element("label", { class: "check" }, show, swatch(shown.classes[k]?.colour ?? "#888888"), one.name),
+      ),
       element("td", { class: "number" }, numberText(one[unit.key])),
-      hasIntervals ? element("td", { class: "number" }, typeof low === "number" ? `${numberText(low)} to ${numberText(high)}` : "–") : null,
-      hasIntervals ? element("td", {}, bar(one[unit.key], low, high, largest, shown.classes[k]?.colour)) : null,
-      cell);
+      hasIntervals
+        ? element(
+            "td",
+            { class: "number" },
+            typeof low === "number" ? `${numberText(low)} to ${numberText(high)}` : "–",
+          )
+        : null,
+      hasIntervals
+        ? element("td", {}, bar(one[unit.key], low, high, largest, shown.classes[k]?.colour))
+        : null,
+      cell,
+    );
   });
-  const columns = ["Structure", `${unit.name} (${unit.words})`, ...(hasIntervals ? [`${level} % interval`, ""] : []), ""];
-  const head = element("tr", {}, ...columns.map((words, i) => element("th", { scope: "col", class: i === 0 || (hasIntervals && i === 3) ? "" : "number" }, words)));
+  const columns = [
+    "Structure",
+    `${unit.name} (${unit.words})`,
+    ...(hasIntervals ? [`${level} % interval`, ""] : []),
+    "",
+  ];
+  const head = element(
+    "tr",
+    {},
+    ...columns.map((words, i) =>
+      element("th", { scope: "col", class: i === 0 || (hasIntervals && i === 3) ? "" : "number" }, words),
+    ),
+  );
   head.lastChild.id = "threshold-head";
   head.lastChild.classList.add("threshold");
   const note = hasIntervals
     ? `In ${level} of 100 images like those the model was calibrated on, the true ${unit.name.toLowerCase()} lies within its interval.`
     : "This model gives no intervals: none of its cases were held back to measure its errors.";
-  place.replaceChildren(element("h3", {}, `${unit.name}s`),
-    element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `${unit.name}s` },
-      element("table", { id: "volumes-table" }, element("thead", {}, head), element("tbody", {}, ...rows))),
-    element("p", { class: "small" }, note));
+  place.replaceChildren(
+    element("h3", {}, `${unit.name}s`),
+    element(
+      "div",
+      { class: "wide", tabindex: "0", role: "region", "aria-label": `${unit.name}s` },
+      element("table", { id: "volumes-table" }, element("thead", {}, head), element("tbody", {}, ...rows)),
+    ),
+    element("p", { class: "small" }, note),
+  );
 }
 
 function hide(value, isHidden) {
@@ -203,9 +299,19 @@ function bar(value, low, high, largest, colour = "#888888") {
   };
   const at = (number) => 4 + (92 * number) / largest;
   const picture = make("svg", { viewBox: "0 0 100 14", class: "interval", "aria-hidden": "true" });
-  picture.append(make("line", { x1: 4, x2: 96, y1: 7, y2: 7, class: "axis" }),
-    make("rect", { x: at(low), width: Math.max(at(high) - at(low), 1), y: 4, height: 6, rx: 3, fill: colour, "fill-opacity": 0.45 }),
-    make("circle", { cx: at(value), cy: 7, r: 3.4, fill: colour }));
+  picture.append(
+    make("line", { x1: 4, x2: 96, y1: 7, y2: 7, class: "axis" }),
+    make("rect", {
+      x: at(low),
+      width: Math.max(at(high) - at(low), 1),
+      y: 4,
+      height: 6,
+      rx: 3,
+      fill: colour,
+      "fill-opacity": 0.45,
+    }),
+    make("circle", { cx: at(value), cy: 7, r: 3.4, fill: colour }),
+  );
   return picture;
 }
 
@@ -213,15 +319,35 @@ function bar(value, low, high, largest, colour = "#888888") {
 
 function downloads(job) {
   const error = element("p", { class: "error", role: "alert", hidden: true });
-  const row = (one) => element("li", {},
-    element("button", { type: "button", class: "link", click: (event) => save(job, one, event.currentTarget, error) }, KINDS[one.kind] ?? one.kind),
-    element("span", { class: "small" }, `${one.name}, ${bytesText(one.bytes)}`));
+  const row = (one) =>
+    element(
+      "li",
+      {},
+      element(
+        "button",
+        { type: "button", class: "link", click: (event) => save(job, one, event.currentTarget, error) },
+        KINDS[one.kind] ?? one.kind,
+      ),
+      element("span", { class: "small" }, `${one.name}, ${bytesText(one.bytes)}`),
+    );
   const contours = job.results.filter((one) => one.kind === "contour");
   const others = job.results.filter((one) => one.kind !== "contour");
   const folded = contours.length
-    ? element("details", {}, element("summary", {}, `Nested contours at 10, 50 and 90 % (${contours.length} files)`), element("ul", {}, ...contours.map(row)))
+    ? element(
+        "details",
+        {},
+        element("summary", {}, `Nested contours at 10, 50 and 90 % (${contours.length} files)`),
+        element("ul", {}, ...contours.map(row)),
+      )
     : null;
-  return element("section", { class: "files", "aria-label": "Files" }, element("h3", {}, "Files"), element("ul", {}, ...others.map(row)), folded, error);
+  return element(
+    "section",
+    { class: "files", "aria-label": "Files" },
+    element("h3", {}, "Files"),
+    element("ul", {}, ...others.map(row)),
+    folded,
+    error,
+  );
 }
 
 /** Fetch a file and hand it to the browser; a plain link could not carry the token. */

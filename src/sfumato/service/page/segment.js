@@ -7,7 +7,13 @@ import { closeResult, openResult } from "./result.js";
 
 const OVER = ["done", "failed", "cancelled"];
 const POLL_MS = 3000;
-const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "cancelled" };
+const STATES = {
+  queued: "waiting",
+  running: "running",
+  done: "done",
+  failed: "failed",
+  cancelled: "cancelled",
+};
 const STAGES = { reading: "Reading the image", segmenting: "Segmenting", writing: "Writing the results" };
 
 const state = { models: [], jobs: [], files: [], selected: null, shown: null, following: null, timer: 0 };
@@ -28,13 +34,16 @@ export function selectJob(id) {
   state.selected = id;
   showSelected();
   // Where the list stands above the result, that is out of sight.
-  if (id) byId("result").scrollIntoView({ block: matchMedia("(max-width: 60rem)").matches ? "start" : "nearest" });
+  if (id)
+    byId("result").scrollIntoView({ block: matchMedia("(max-width: 60rem)").matches ? "start" : "nearest" });
 }
 
 // ---- a new image ----
 
 function setUpForm() {
-  const drop = byId("drop"), files = byId("files"), folder = byId("folder");
+  const drop = byId("drop"),
+    files = byId("files"),
+    folder = byId("folder");
   files.addEventListener("change", () => chooseFiles([...files.files]));
   folder.addEventListener("change", () => chooseFiles([...folder.files]));
   byId("choose-folder").addEventListener("click", () => folder.click());
@@ -46,7 +55,9 @@ function setUpForm() {
   // A file that misses the field must not replace the page.
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
   addEventListener("dragover", () => drop.classList.add("over"));
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop.classList.remove("over");
+  });
   addEventListener("drop", async (event) => {
     drop.classList.remove("over");
     if (!byId("segment").hidden) chooseFiles(await droppedFiles(event.dataTransfer));
@@ -83,10 +94,29 @@ function chooseFiles(files) {
   list.hidden = !first;
   list.replaceChildren();
   if (first) {
-    const words = state.files.length === 1 ? first.name : `${counted(state.files.length, "file")}, first ${first.name}`;
-    list.append(element("li", {},
-      element("span", { class: "name" }, words), element("span", { class: "small" }, bytesText(total)),
-      element("button", { type: "button", class: "quiet", "aria-label": "Take the files away", click: () => { forgetFiles(); byId("files").focus(); } }, "✕")));
+    const words =
+      state.files.length === 1 ? first.name : `${counted(state.files.length, "file")}, first ${first.name}`;
+    list.append(
+      element(
+        "li",
+        {},
+        element("span", { class: "name" }, words),
+        element("span", { class: "small" }, bytesText(total)),
+        element(
+          "button",
+          {
+            type: "button",
+            class: "quiet",
+            "aria-label": "Take the files away",
+            click: () => {
+              forgetFiles();
+              byId("files").focus();
+            },
+          },
+          "✕",
+        ),
+      ),
+    );
   }
   byId("start").disabled = !first || !state.models.length;
   if (first) byId("start").focus();
@@ -99,7 +129,9 @@ function forgetFiles() {
 }
 
 function showModels() {
-  byId("model").replaceChildren(...state.models.map((model) => element("option", { value: model.name }, model.name)));
+  byId("model").replaceChildren(
+    ...state.models.map((model) => element("option", { value: model.name }, model.name)),
+  );
   showModelWords();
 }
 
@@ -112,7 +144,9 @@ function showModelWords() {
 function modelWords(model) {
   const channels = (model.channels ?? []).filter(Boolean);
   const kind = `${model.dimensions === 2 ? "Pictures" : "Volumes"}${channels.length > 1 ? ` of ${channels.length} channels` : ""}`;
-  const spacing = model.spacing?.length ? `, seen at ${model.spacing.map((mm) => Number(numberText(mm))).join(" × ")} mm` : "";
+  const spacing = model.spacing?.length
+    ? `, seen at ${model.spacing.map((mm) => Number(numberText(mm))).join(" × ")} mm`
+    : "";
   const intervals = model.has_intervals ? " Volumes come with intervals." : "";
   return `${kind}${spacing}; finds ${listText(model.classes.map((one) => one.name))}.${intervals}`;
 }
@@ -176,20 +210,47 @@ function showJobs() {
 function jobItem(job) {
   const isSelected = job.id === state.selected;
   const when = new Date(job.created).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" });
-  const open = element("a", { id: `job-${job.id}`, class: "open", href: `#segment/${encodeURIComponent(job.id)}` },
+  const open = element(
+    "a",
+    { id: `job-${job.id}`, class: "open", href: `#segment/${encodeURIComponent(job.id)}` },
     element("span", { class: "name" }, job.name),
     element("span", { class: "small" }, `${job.model} · ${when}`),
-    element("span", { class: `badge ${job.state}` }, STATES[job.state] ?? job.state));
+    element("span", { class: `badge ${job.state}` }, STATES[job.state] ?? job.state),
+  );
   if (isSelected) open.setAttribute("aria-current", "true");
-  const bin = element("button", { type: "button", id: `delete-${job.id}`, class: "quiet", "aria-label": `Delete ${job.name}`, click: () => askToDelete(job, item) }, "✕");
+  const bin = element(
+    "button",
+    {
+      type: "button",
+      id: `delete-${job.id}`,
+      class: "quiet",
+      "aria-label": `Delete ${job.name}`,
+      click: () => askToDelete(job, item),
+    },
+    "✕",
+  );
   const item = element("li", {}, open, bin);
   return item;
 }
 
 function askToDelete(job, item) {
-  const keep = element("button", { type: "button", click: () => { showJobs(); byId(`delete-${job.id}`)?.focus(); } }, "Keep");
+  const keep = element(
+    "button",
+    {
+      type: "button",
+      click: () => {
+        showJobs();
+        byId(`delete-${job.id}`)?.focus();
+      },
+    },
+    "Keep",
+  );
   const gone = element("button", { type: "button", class: "danger", click: () => deleteJob(job) }, "Delete");
-  item.replaceChildren(element("span", { class: "question" }, `Delete ${job.name} and its results?`), gone, keep);
+  item.replaceChildren(
+    element("span", { class: "question" }, `Delete ${job.name} and its results?`),
+    gone,
+    keep,
+  );
   item.classList.add("asking");
   keep.focus();
 }
@@ -221,7 +282,12 @@ function showSelected() {
   else if (shown !== state.shown) {
     closeResult();
     if (!job) showWelcome(place);
-    else if (job.state === "done") openResult(place, job, state.models.find((one) => one.name === job.model));
+    else if (job.state === "done")
+      openResult(
+        place,
+        job,
+        state.models.find((one) => one.name === job.model),
+      );
     else showEnd(place, job);
   }
   state.shown = shown;
@@ -236,14 +302,16 @@ function follow(job) {
   if (!id) return;
   const stop = new AbortController();
   state.following = { id, stop };
-  followJob(id, update, stop.signal).catch((error) => {
-    if (error.name !== "AbortError") showError(byId("jobs-error"), error);
-  }).finally(() => {
-    if (state.following?.id !== id) return;
-    state.following = null;
-    // The stream may have broken before the job was over.
-    state.timer = setTimeout(refreshJobs, POLL_MS / 3);
-  });
+  followJob(id, update, stop.signal)
+    .catch((error) => {
+      if (error.name !== "AbortError") showError(byId("jobs-error"), error);
+    })
+    .finally(() => {
+      if (state.following?.id !== id) return;
+      state.following = null;
+      // The stream may have broken before the job was over.
+      state.timer = setTimeout(refreshJobs, POLL_MS / 3);
+    });
 }
 
 function update(job) {
@@ -255,10 +323,23 @@ function update(job) {
 
 function showWelcome(place) {
   const model = state.models[0];
-  place.replaceChildren(element("div", { class: "welcome" },
-    element("h2", {}, "See where a structure is, and where it may be"),
-    element("p", {}, "Choose an image and a model. The result shows the segmentation in three planes and in 3-D, how probable it is at every place, and how large each structure is."),
-    element("p", { class: "small" }, model ? "Images and results stay on this server, until you delete them or its time limit does." : "")));
+  place.replaceChildren(
+    element(
+      "div",
+      { class: "welcome" },
+      element("h2", {}, "See where a structure is, and where it may be"),
+      element(
+        "p",
+        {},
+        "Choose an image and a model. The result shows the segmentation in three planes and in 3-D, how probable it is at every place, and how large each structure is.",
+      ),
+      element(
+        "p",
+        { class: "small" },
+        model ? "Images and results stay on this server, until you delete them or its time limit does." : "",
+      ),
+    ),
+  );
 }
 
 /** The progress card is built once and then only changed, so that nothing flickers or loses focus. */
@@ -266,16 +347,25 @@ function showProgress(place, job) {
   if (place.dataset.job !== job.id || !place.querySelector(".progress")) {
     closeResult();
     place.dataset.job = job.id;
-    place.replaceChildren(element("div", { class: "progress" },
-      element("h2", {}, job.name), element("p", { class: "stage-words" }),
-      element("progress", { max: 1, "aria-label": "Progress" }), element("p", { class: "small left" }),
-      element("button", { type: "button", click: () => cancel(job.id) }, "Cancel")));
+    place.replaceChildren(
+      element(
+        "div",
+        { class: "progress" },
+        element("h2", {}, job.name),
+        element("p", { class: "stage-words" }),
+        element("progress", { max: 1, "aria-label": "Progress" }),
+        element("p", { class: "small left" }),
+        element("button", { type: "button", click: () => cancel(job.id) }, "Cancel"),
+      ),
+    );
   }
   const bar = place.querySelector("progress");
   if (job.state === "queued") bar.removeAttribute("value");
   else bar.value = job.progress;
-  place.querySelector(".stage-words").textContent = job.state === "queued" ? queueWords(job) : `${STAGES[job.stage] ?? "Working"} …`;
-  place.querySelector(".left").textContent = job.seconds_left === null || job.state === "queued" ? "" : `About ${secondsText(job.seconds_left)} left`;
+  place.querySelector(".stage-words").textContent =
+    job.state === "queued" ? queueWords(job) : `${STAGES[job.stage] ?? "Working"} …`;
+  place.querySelector(".left").textContent =
+    job.seconds_left === null || job.state === "queued" ? "" : `About ${secondsText(job.seconds_left)} left`;
 }
 
 function queueWords(job) {
@@ -291,7 +381,16 @@ async function cancel(id) {
 }
 
 function showEnd(place, job) {
-  const words = job.state === "cancelled" ? "This job was cancelled." : job.message ?? "This image could not be segmented.";
-  place.replaceChildren(element("div", { class: "welcome" }, element("h2", {}, job.name),
-    element("p", { class: job.state === "failed" ? "error" : "" }, words)));
+  const words =
+    job.state === "cancelled"
+      ? "This job was cancelled."
+      : (job.message ?? "This image could not be segmented.");
+  place.replaceChildren(
+    element(
+      "div",
+      { class: "welcome" },
+      element("h2", {}, job.name),
+      element("p", { class: job.state === "failed" ? "error" : "" }, words),
+    ),
+  );
 }
