@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, 
 from tests.pipeline.conftest import run_here
 from tests.service.conftest import Server, has_event, start_server, wait_until
 
+from sfumato.model.trained import TrainedModel
 from sfumato.service.client import ServiceClient
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -53,10 +55,14 @@ def server(
 ) -> Iterator[Server]:
     # Models are called by their folders.
     folder = tmp_path_factory.mktemp("models")
-    for name, run in (("balls", calibrated_run), ("discs", flat_run)):
+    for name, run in (("balls", calibrated_run), ("discs", flat_run), ("few", calibrated_run)):
         shutil.copytree(run / "model", folder / name / "model")
+    # As if more cases had been held back: five are too few for an interval.
+    balls = TrainedModel.load(calibrated_run)
+    errors = {name: 6 * known for name, known in balls.volume_errors.items()}
+    replace(balls, volume_errors=errors).save(folder / "balls" / "model")
     running = start_server(
-        tmp_path_factory.mktemp("served"), folder / "balls", folder / "discs",
+        tmp_path_factory.mktemp("served"), folder / "balls", folder / "discs", folder / "few",
         "--dataset", volume_data,
     )  # fmt: skip
     wait_until(lambda: has_event(running, "worker_ready"), running)
@@ -160,6 +166,22 @@ def test_volumes_come_with_intervals_and_at_any_threshold(
         expect(table.get_by_role("columnheader", name=f"at ≥ {percent} %")).to_be_visible()
         sizes.append([float(t) for t in table.locator("td.threshold").all_text_contents()])
     assert all(low > high for low, high in zip(*sizes, strict=True))
+
+
+def test_a_missing_interval_is_explained(
+    open_page: Callable[..., Page], server: Server, volume_data: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    send(page, volume_data / "images" / "case_04.nii.gz", "few")
+    expect(page.get_by_text("There is no interval: too few cases")).to_be_visible(timeout=WAIT_MS)
+    # The other channel is another image on the same grid.
+    stage = page.locator(".stage")
+    page.get_by_label("Opacity").fill("0")
+    first = stage.screenshot()
+    with page.expect_response("**/image-2.nii.gz"):
+        page.get_by_label("Channel").select_option("2 of 2")
+    page.wait_for_timeout(500)
+    assert stage.screenshot() != first
 
 
 def test_structures_are_shown_hidden_and_made_transparent(
@@ -328,7 +350,7 @@ def test_labels_are_softened_anew_as_sliders_move(
     sentence = page.locator("#sentence")
     expect(sentence).to_contain_text("% of this volume")
     expect(sentence).to_contain_text("ms.")
-    page.get_by_label("Class").select_option(label=STRUCTURES[0])
+    page.get_by_label("Class", exact=True).select_option(label=STRUCTURES[0])
     usual = sentence.text_content() or ""
     before = {name: canvas_pixels(page, name) for name in ("Hard label", "Soft label")}
     page.get_by_label("Superpixel size").fill("12")

@@ -49,6 +49,11 @@ export function showError(place, error) {
   place.hidden = !error;
 }
 
+/** A field under its label; the label is no parent, or a choice's options would be part of its name. */
+export function field(words, node) {
+  return element("div", { class: "field" }, element("label", { for: node.id }, words), node);
+}
+
 /** A small square in a class's colour. */
 export function swatch(colour) {
   const node = element("span", { class: "swatch", "aria-hidden": "true" });

@@ -2,7 +2,7 @@
 
 import { getJson, getPicture } from "./api.js";
 import { range } from "./controls.js";
-import { byId, mmText, numberText, showError } from "./dom.js";
+import { byId, field, mmText, numberText, showError } from "./dom.js";
 import { element } from "./elements.js";
 import { edges } from "./lines.js";
 import { UNCERTAIN, colourParts } from "./structures.js";
@@ -134,7 +134,6 @@ function build(place) {
       { type: "button", "aria-label": by < 0 ? "Previous case" : "Next case", click: () => stepCase(by) },
       by < 0 ? "◂" : "▸",
     );
-  const field = (words, node) => element("label", { class: "field" }, words, node);
   place.replaceChildren(
     element(
       "section",

@@ -2,7 +2,7 @@
 
 import { getBuffer, getJson } from "./api.js";
 import { buildLook, check, range } from "./controls.js";
-import { byId, bytesText, mmText, numberText, showError, swatch } from "./dom.js";
+import { byId, bytesText, field, mmText, numberText, showError, swatch } from "./dom.js";
 import { element } from "./elements.js";
 import { loadNiivue } from "./niivue.js";
 import { Viewer } from "./viewer.js";
@@ -46,7 +46,7 @@ export async function openResult(place, job, model) {
     if (mine !== opening) return;
     parts.wait.remove();
     buildControls(parts.controls, job, shown);
-    buildVolumes(parts.volumes, volumes, shown);
+    buildVolumes(parts.volumes, volumes, shown, model?.has_intervals);
   } catch (error) {
     if (mine !== opening) return;
     parts.wait.remove();
@@ -137,7 +137,7 @@ function channelControl(channels) {
   const shownBy = viewer;
   const choice = element(
     "select",
-    {},
+    { id: "channel" },
     ...channels.map((_, i) => element("option", { value: String(i) }, `${i + 1} of ${channels.length}`)),
   );
   const error = element("p", { class: "error", role: "alert", hidden: true });
@@ -150,7 +150,7 @@ function channelControl(channels) {
       showError(error, problem);
     }
   });
-  return element("label", { class: "field" }, "Channel", choice, error);
+  return element("div", {}, field("Channel", choice), error);
 }
 
 /** Borders of superpixels are computed by the server, when they are asked for. */
@@ -203,7 +203,7 @@ function superpixelControls(job) {
 
 let atThreshold = [];
 
-function buildVolumes(place, volumes, shown) {
+function buildVolumes(place, volumes, shown, hasErrors) {
   if (!volumes.length) return;
   const unit = shown.isFlat
     ? { name: "Area", key: "mm2", words: "mm²" }
@@ -257,9 +257,7 @@ function buildVolumes(place, volumes, shown) {
   );
   head.lastChild.id = "threshold-head";
   head.lastChild.classList.add("threshold");
-  const note = hasIntervals
-    ? `In ${level} of 100 images like those the model was calibrated on, the true ${unit.name.toLowerCase()} lies within its interval.`
-    : "This model gives no intervals: none of its cases were held back to measure its errors.";
+  const note = intervalWords(hasIntervals, level, unit.name.toLowerCase(), hasErrors);
   place.replaceChildren(
     element("h3", {}, `${unit.name}s`),
     element(
@@ -269,6 +267,16 @@ function buildVolumes(place, volumes, shown) {
     ),
     element("p", { class: "small" }, note),
   );
+}
+
+function intervalWords(hasIntervals, level, what, hasErrors) {
+  if (hasIntervals) {
+    return `In ${level} of 100 images like those the model was calibrated on, the true ${what} lies within its interval.`;
+  }
+  if (hasErrors) {
+    return `There is no interval: too few cases were held back from training to say what holds in ${level} of 100 images.`;
+  }
+  return "This model gives no intervals: none of its cases were held back to measure its errors.";
 }
 
 function hide(value, isHidden) {
