@@ -5,7 +5,7 @@ import pytest
 from tests.report.conftest import CLASSES, HISTORY, HOSTILE, Outline, block_case
 
 from sfumato.image.geometry import Geometry
-from sfumato.report.evaluation_page import evaluation_page
+from sfumato.report.evaluation_page import ShownCase, evaluation_page
 from sfumato.report.evaluation_words import example_cases, headline
 from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Section, Table
@@ -48,7 +48,7 @@ def test_the_page_of_a_real_evaluation_is_whole(metrics: Build) -> None:
     page = evaluation_page(
         written,
         title="Two blocks",
-        overlays={example.case_id: png for example in examples},
+        shown={example.case_id: ShownCase(overlay=png) for example in examples},
         run=RunDescription(
             plan={"patch_shape": [40, 56]}, history=HISTORY, provenance={"seed": 17}
         ),
@@ -90,7 +90,9 @@ def test_hostile_case_and_class_names_are_shown_and_not_done() -> None:
     scores = {"dice": 0.5, "hd95_mm": None}
     cases = [{"case": f"{HOSTILE}{i}", HOSTILE: scores, "mean": scores} for i in range(3)]
     hostile = {"summary": {HOSTILE: scores, "mean": scores}, "cases": cases}
-    outline = Outline(evaluation_page(hostile, title=HOSTILE, overlays={f"{HOSTILE}0": b"<svg/>"}))
+    outline = Outline(
+        evaluation_page(hostile, title=HOSTILE, shown={f"{HOSTILE}0": ShownCase(overlay=b"<svg/>")})
+    )
     assert outline.open == []
     assert outline.tags.count("script") == 1
     assert "onerror" not in {name for _, name, _ in outline.attributes}
@@ -103,7 +105,7 @@ def test_hostile_case_and_class_names_are_shown_and_not_done() -> None:
         (1, ["only"]),
         (2, ["worst", "best"]),
         (3, ["worst", "median", "best"]),
-        (8, ["worst", "median", "best"]),
+        (8, ["worst", "second worst", "third worst", "median", "best"]),
     ],
 )
 def test_few_cases_are_each_named_once(n_cases: int, roles: list[str]) -> None:

@@ -33,6 +33,7 @@ from sfumato.report.comparison_words import (
 from sfumato.report.curves import reliability_diagram
 from sfumato.report.metric_words import metric_words
 from sfumato.report.page import Picture, Report, Section, render_page
+from sfumato.report.viewed_case import viewer_words
 
 INTERVAL_NOTE = (
     "Intervals are over cases and seeds. They do not cover other training cases than those of the"
@@ -110,6 +111,7 @@ def comparison_page(
     ]
     if pictures.cases:
         text = "Held-out cases whose mean Dice, averaged over seeds, changed most."
+        text += "\n\n" + viewer_words([one.viewed for one in pictures.cases if one.viewed])
         sections.append(Section(title="Cases to look at", text=text, pictures=pictures.cases))
     report = Report(
         title=title,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from sfumato.report.metric_words import (
 )
 from sfumato.report.page import Card, Cell, Picture, Report, Row, Section, Table, render_page
 from sfumato.report.training_page import RunDescription, run_sections, training_headline
+from sfumato.report.viewed_case import ViewedCase, viewer_words
 
 RATERS_TEXT = (
     "Several people drew these cases. No segmentation can agree with all of them; probabilities"
@@ -50,11 +52,24 @@ HONESTY = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShownCase:
+    """What the page shows of a case.
+
+    Attributes:
+        overlay: The PNG of `overlay_figure`.
+        viewed: The case itself, if the reader can look at it from all sides.
+    """
+
+    overlay: bytes
+    viewed: ViewedCase | None = None
+
+
 def evaluation_page(
     metrics: Metrics,
     *,
     title: str,
-    overlays: Mapping[str, bytes] | None = None,
+    shown: Mapping[str, ShownCase] | None = None,
     run: RunDescription | None = None,
     notes: Sequence[str] = (),
     extra_sections: Sequence[Section] = (),
@@ -67,7 +82,7 @@ def evaluation_page(
             "boundary" → confidence, accuracy and count of each bin) and `cases`. All but
             `summary` may be missing.
         title: The page's heading.
-        overlays: The PNG of `overlay_figure` by case; see `example_cases` for which to draw.
+        shown: Pictures by case; see `example_cases` for which to draw.
         run: How the model was trained and this page made.
         notes: What the reader has to bear in mind, in plain words.
         extra_sections: Shown after the metrics.
@@ -82,7 +97,7 @@ def evaluation_page(
         *_reliability_sections(metrics),
         *_rater_sections(metrics),
         *run_sections(run, class_names(metrics), training_headline(run.history)),
-        *_overlay_sections(metrics, overlays or {}),
+        *_overlay_sections(metrics, shown or {}),
         *_case_sections(metrics),
     ]
     report = Report(
@@ -260,14 +275,14 @@ def read_curve(bins: Mapping[str, Sequence[float | None]]) -> ReliabilityCurve:
     )
 
 
-def _overlay_sections(metrics: Metrics, overlays: Mapping[str, bytes]) -> list[Section]:
-    if not overlays:
+def _overlay_sections(metrics: Metrics, shown: Mapping[str, ShownCase]) -> list[Section]:
+    if not shown:
         return []
     scores = {str(case["case"]): case for case in metrics.get("cases", ())}
     roles = {example.case_id: example.role for example in example_cases(metrics)}
     # Worst, median, best; then what else was drawn, in the order it was given.
-    order = [case_id for case_id in roles if case_id in overlays]
-    order += [case_id for case_id in overlays if case_id not in roles]
+    order = [case_id for case_id in roles if case_id in shown]
+    order += [case_id for case_id in shown if case_id not in roles]
     pictures = []
     for case_id in order:
         words = case_words(metrics, scores.get(case_id, {}))
@@ -275,12 +290,14 @@ def _overlay_sections(metrics: Metrics, overlays: Mapping[str, bytes]) -> list[S
         pictures.append(
             Picture(
                 title=f"{role.capitalize()} case: {case_id}" if role else case_id,
-                content=overlays[case_id],
+                content=shown[case_id].overlay,
                 alt=f"Image, reference, segmentation and doubts of case {case_id}. {words}",
                 caption=words,
+                viewed=shown[case_id].viewed,
             )
         )
-    return [Section(title="Cases to look at", pictures=pictures)]
+    text = viewer_words([one.viewed for one in shown.values() if one.viewed])
+    return [Section(title="Cases to look at", text=text, pictures=pictures)]
 
 
 def _case_sections(metrics: Metrics) -> list[Section]:

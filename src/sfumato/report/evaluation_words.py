@@ -19,7 +19,7 @@ class Example:
     """A case that stands for others.
 
     Attributes:
-        role: What it stands for: worst, median or best.
+        role: What it stands for: worst, second worst, third worst, median or best.
         case_id: Which case.
         mean_dice: Its Dice, averaged over classes.
     """
@@ -28,11 +28,16 @@ class Example:
     case_id: str
     mean_dice: float
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether it is one of the worst."""
+        return self.role.endswith("worst")
+
 
 def example_cases(metrics: Metrics) -> list[Example]:
-    """Choose the cases whose overlays are shown: worst, median and best by mean Dice.
+    """Choose the cases whose overlays are shown: the three worst, median and best by mean Dice.
 
-    Cases with undefined Dice stand for nothing; of fewer than three cases, each is named once.
+    Cases with undefined Dice stand for nothing; of few cases, each is named once.
 
     Examples:
         >>> cases = [{"case": c, "mean": {"dice": d}} for c, d in zip("abc", (0.9, 0.5, 0.8))]
@@ -45,7 +50,9 @@ def example_cases(metrics: Metrics) -> list[Example]:
         if math.isfinite(dice := number_at(case, MEAN, "dice"))
     )
     last = len(ranked) - 1
-    places = {"worst": 0, "median": last // 2, "best": last}
+    middle = last // 2
+    bad = {"worst": 0} | {w: i for i, w in ((1, "second worst"), (2, "third worst")) if i < middle}
+    places = bad | {"median": middle, "best": last}
     if last < 2:
         places = {"only": 0} if last == 0 else {"worst": 0, "best": last}
     return [

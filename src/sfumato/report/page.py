@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from sfumato.report.viewed_case import ViewedCase, niivue_text, viewer_script, viewer_style
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -25,6 +27,7 @@ class Picture:
         caption: A line beneath it; may be empty.
         title: A few words above it; may be empty.
         width: How much of the page it takes.
+        viewed: The same case whole, if its reader can look at it in the page's viewer.
     """
 
     content: bytes
@@ -32,6 +35,7 @@ class Picture:
     caption: str = ""
     title: str = ""
     width: Literal["full", "half"] = "full"
+    viewed: ViewedCase | None = None
 
     @property
     def uri(self) -> str:
@@ -154,6 +158,11 @@ class Report:
     provenance: Mapping[str, object] | None = None
     glossary: Mapping[str, str] | None = None
 
+    @property
+    def has_viewer(self) -> bool:
+        """Whether a picture's case can be looked at in a viewer."""
+        return any(picture.viewed for section in self.sections for picture in section.pictures)
+
 
 def render_page(report: Report) -> str:
     """Return a report as one HTML page.
@@ -163,7 +172,10 @@ def render_page(report: Report) -> str:
         >>> "<h1>Demo</h1>" in page, "1 &lt; 2" in page
         (True, True)
     """
-    return _template().render(report=report, readable_facts=readable_facts).lstrip()
+    viewer = {}
+    if report.has_viewer:
+        viewer = {"style": viewer_style(), "script": viewer_script(), "niivue": niivue_text()}
+    return _template().render(report=report, readable_facts=readable_facts, viewer=viewer).lstrip()
 
 
 def readable_facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -14,7 +14,11 @@ from sfumato.errors import CaseError, InputError
 from sfumato.image.geometry import Geometry
 from sfumato.image.nifti import load_nifti, write_nifti
 from sfumato.labels.softeners import SOFTENERS
-from sfumato.labels.superpixels import SuperpixelSettings, default_size_mm
+from sfumato.labels.superpixels import (
+    SuperpixelSettings,
+    compute_superpixels,
+    default_size_mm,
+)
 from sfumato.report.colours import class_colour
 from sfumato.service.models import ShownClass
 from sfumato.service.state import JobId, Service, TheService, problems
@@ -25,7 +29,6 @@ from sfumato.service.training_cases import (
     What,
     as_png,
     shown_values,
-    superpixel_borders,
 )
 from sfumato.service.worker import told
 
@@ -149,7 +152,7 @@ async def get_plane(  # noqa: PLR0913 - what to show, and how it is made
 async def get_superpixels(
     job_id: JobId, service: TheService, size: Millimetres = 8.0, compactness: Compactness = 0.1
 ) -> Response:
-    """Compute superpixels of an image that was sent, and mark their borders (NIfTI)."""
+    """Compute superpixels of an image that was sent, and number them from 0 (NIfTI)."""
     job = await run_in_threadpool(service.job, job_id)
     names = sorted(result.name for result in job.results if result.kind == "image")
     if not names:
@@ -157,22 +160,22 @@ async def get_superpixels(
     # image.nii.gz is the first channel, image-2.nii.gz the second.
     paths = [service.files(job_id).view / name for name in sorted(names, key=len)]
     settings = SuperpixelSettings(size_mm=size, compactness=compactness)
-    content = await _computed(service, lambda: _borders(paths, settings))
+    content = await _computed(service, lambda: _superpixels(paths, settings))
     headers = {"Content-Disposition": 'attachment; filename="superpixels.nii.gz"'}
     return Response(content, media_type="application/gzip", headers=headers)
 
 
-def _borders(paths: list[Path], settings: SuperpixelSettings) -> bytes:
+def _superpixels(paths: list[Path], settings: SuperpixelSettings) -> bytes:
     loaded = [load_nifti(path) for path in paths]
     affine = loaded[0][1]
     image = np.stack([values for values, _ in loaded]).astype(np.float32)
     geometry = Geometry(shape=image.shape[1:], affine=affine)
     is_flat = image.shape[-1] == 1
     flat = image[..., 0] if is_flat else image
-    borders = superpixel_borders(flat, geometry.spacing[: flat.ndim - 1], settings)
+    superpixels = compute_superpixels(flat, geometry.spacing[: flat.ndim - 1], settings)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "superpixels.nii.gz"
-        write_nifti(path, borders.reshape(geometry.shape), geometry)
+        write_nifti(path, superpixels.reshape(geometry.shape), geometry)
         return path.read_bytes()
 
 

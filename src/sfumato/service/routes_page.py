@@ -7,6 +7,8 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 _FOLDER = Path(__file__).parent / "page"
+_VIEWER = Path(__file__).parents[1] / "report" / "viewer"
+"""The viewer, which reports have too."""
 _PAGE = "index.html"
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -24,7 +26,7 @@ def _page_files() -> dict[str, Path]:
         return {}
     files = {
         f"/{path.name.removesuffix('.gz')}": path
-        for path in _FOLDER.iterdir()
+        for path in (*_FOLDER.iterdir(), *_VIEWER.iterdir())
         if path.suffix in (*_MEDIA_TYPES, ".gz")
     }
     return {**files, "/": _FOLDER / _PAGE} if f"/{_PAGE}" in files else files

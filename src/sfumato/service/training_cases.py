@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float64, Int32, Shaped, UInt8
+from jaxtyping import Float64, Shaped, UInt8
 from nibabel.orientations import io_orientation
 from PIL import Image as Picture
 
@@ -25,7 +25,7 @@ from sfumato.image.quantise import quantise
 from sfumato.labels.band import compute_superpixels_near_boundaries
 from sfumato.labels.classes import ClassList
 from sfumato.labels.softeners import SofteningSettings, soften
-from sfumato.labels.superpixels import SuperpixelSettings, compute_superpixels
+from sfumato.labels.superpixels import SuperpixelSettings
 
 What = Literal["image", "hard", "superpixels", "soft"]
 Space = Shaped[np.ndarray, "*space"]
@@ -249,22 +249,3 @@ def as_png(plane: Space) -> bytes:
     stream = io.BytesIO()
     Picture.fromarray(np.ascontiguousarray(plane)).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
-
-
-def superpixel_borders(
-    image: Shaped[np.ndarray, "channel *space"],
-    spacing: tuple[float, ...],
-    settings: SuperpixelSettings,
-) -> UInt8[np.ndarray, "*space"]:
-    """Mark the elements behind which another superpixel begins.
-
-    Raises:
-        InputError: If spacing or settings do not fit the image.
-    """
-    superpixels: Int32[np.ndarray, "*space"] = compute_superpixels(image, spacing, settings)
-    borders = np.zeros(superpixels.shape, np.uint8)
-    for axis in range(superpixels.ndim):
-        before = (slice(None),) * axis + (slice(None, -1),)
-        behind = (slice(None),) * axis + (slice(1, None),)
-        borders[before] |= superpixels[before] != superpixels[behind]
-    return borders

@@ -34,6 +34,7 @@ from sfumato.report.comparison_words import (
 from sfumato.report.evaluation_page import read_curve
 from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Picture
+from sfumato.report.viewed_case import view_case
 from sfumato.storage import write_text
 from sfumato.workflow.comparing import segment_by
 from sfumato.workflow.experiment import Cell, ExperimentRequest, put_baseline_first
@@ -42,6 +43,8 @@ from sfumato.workflow.history import read_history
 from sfumato.workflow.provenance import provenance
 from sfumato.workflow.spoiling import read_spoilt
 
+MOST_VIEWED = 6
+"""Pictures whose cases the page holds whole, at most: three cases, by both kinds of label."""
 REGIONS = {"image": "whole image", "boundary": "boundary band"}
 Done = Sequence[tuple[Cell, Mapping[str, Any]]]
 """Trainings that are done, each with its `metrics.json`."""
@@ -241,7 +244,8 @@ def _case_pictures(
     dataset: Dataset, done: Done, summary: ExperimentSummary, out: Path
 ) -> list[Picture]:
     """Draw the case that gained most and the one that lost most, by both kinds of label."""
-    main, drawn = summary.main_condition, []
+    main = summary.main_condition
+    drawn: list[Picture] = []
     for softener in summary.softeners[1:]:
         changes = summary.case_changes.get((softener, main), {})
         if not changes:
@@ -251,13 +255,21 @@ def _case_pictures(
             if sign * changes[case_id] <= 0:
                 continue
             change = f"{softener}: {role} most, Dice {difference_number('dice', changes[case_id])}"
+            n_viewed = sum(picture.viewed is not None for picture in drawn)
+            is_viewed = role == "lost" and n_viewed < MOST_VIEWED
             for name in (summary.baseline, softener):
-                drawn += _case_picture(dataset, case_id, _cells(done, name, main), out, change)
+                cells = _cells(done, name, main)
+                drawn += _case_picture(dataset, case_id, cells, out, change, is_viewed)
     return drawn
 
 
 def _case_picture(
-    dataset: Dataset, case_id: str, cells: Sequence[Cell], out: Path, change: str
+    dataset: Dataset,
+    case_id: str,
+    cells: Sequence[Cell],
+    out: Path,
+    change: str,
+    is_viewed: bool,
 ) -> list[Picture]:
     """Draw a case as the first seed's model of its fold segments it."""
     for cell in cells:
@@ -266,9 +278,9 @@ def _case_picture(
             continue
         case = dataset.load(case_id)
         found = segment_by(cell.folder(out), cell, "cpu")(case)
-        content = overlay_figure(
-            case, found.segmentation, dataset.classes, probability=found.probability
-        )
+        shown = (case, found.segmentation, dataset.classes)
+        content = overlay_figure(*shown, probability=found.probability)
+        viewed = view_case(*shown, found.probability) if is_viewed else None
         words = f"{cell.softener} labels, {condition_words(cell.condition)}, seed {cell.seed}"
         return [
             Picture(
@@ -276,6 +288,7 @@ def _case_picture(
                 content=content,
                 alt=f"Image, reference, segmentation and doubts of case {case_id}, {words}.",
                 caption=change,
+                viewed=viewed,
             )
         ]
     return []

@@ -25,11 +25,12 @@ from sfumato.image.files import (
     read_probability,
 )
 from sfumato.labels.classes import ClassList
-from sfumato.report.evaluation_page import evaluation_page
+from sfumato.report.evaluation_page import ShownCase, evaluation_page
 from sfumato.report.evaluation_words import example_cases
 from sfumato.report.figures import overlay_figure
 from sfumato.report.page import Section
 from sfumato.report.training_page import RunDescription
+from sfumato.report.viewed_case import view_case
 from sfumato.storage import write_text
 from sfumato.workflow.case_files import PROBABILITIES
 from sfumato.workflow.describing import SPACING_NOTE
@@ -119,18 +120,20 @@ def write_evaluation(
     """
     write_metrics(summarise(scores, dataset.classes), out)
     evaluation = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    overlays, is_placed = {}, True
+    shown, is_placed = {}, True
     for example in example_cases(evaluation):
         case = dataset.load(example.case_id)
         is_placed = is_placed and case.geometry.is_placed
         found = segment(case)
-        overlays[example.case_id] = overlay_figure(
-            case, found.segmentation, dataset.classes, probability=found.probability
+        drawn = (case, found.segmentation, dataset.classes)
+        shown[example.case_id] = ShownCase(
+            overlay=overlay_figure(*drawn, probability=found.probability),
+            viewed=view_case(*drawn, found.probability) if example.is_bad else None,
         )
     page = evaluation_page(
         evaluation,
         title=frame.title,
-        overlays=overlays,
+        shown=shown,
         run=frame.run,
         notes=[*frame.notes, *([] if is_placed else [SPACING_NOTE])],
         extra_sections=frame.extra_sections,
