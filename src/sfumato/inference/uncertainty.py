@@ -92,7 +92,10 @@ class VolumeSums:
         Args:
             segmentation: The whole image's.
         """
-        counts = np.bincount(segmentation.ravel(), minlength=len(self._expected) + 1)[1:]
+        counts = np.zeros(len(self._expected) + 1, np.int64)
+        # Slice by slice, since counting makes eight bytes of each.
+        for part in segmentation:
+            counts += np.bincount(part.ravel(), minlength=len(counts))
         return [
             VolumeEstimate(
                 volume=float(count) * self._element_volume,
@@ -101,6 +104,6 @@ class VolumeSums:
                 element_volume=self._element_volume,
             )
             for count, expected, in_doubt in zip(
-                counts, self._expected, self._in_doubt, strict=True
+                counts[1:], self._expected, self._in_doubt, strict=True
             )
         ]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -191,14 +191,14 @@ class ReadCase:
     Attributes:
         record: Where its files lie.
         inputs: What these were then.
-        image: Intensities.
+        image: Intensities; None when they are not needed any more.
         geometry: Their grid.
         seconds: How long each stage took so far.
     """
 
     record: CaseRecord
     inputs: dict[str, FileState]
-    image: Image
+    image: Image | None
     geometry: Geometry
     seconds: dict[str, float]
 
@@ -239,6 +239,7 @@ def read_case(wanted: Wanted, record: CaseRecord, known: Entry | None) -> ReadCa
 def segment_case(ensemble: Ensemble, job: SegmentJob, read: ReadCase) -> SegmentedCase:
     """Segment a case; what is written part by part is written."""
     request, files = job.request, job.files(read.record, ensemble.model)
+    assert read.image is not None
     segmentation = np.empty(read.geometry.shape, np.uint8)
     sums = VolumeSums(len(ensemble.model.classes), read.geometry.element_volume_mm3)
     with timed(read.seconds, "segment"), ExitStack() as stack:
@@ -253,6 +254,9 @@ def segment_case(ensemble: Ensemble, job: SegmentJob, read: ReadCase) -> Segment
                 sums.add(slab.probability)
             for write in writers:
                 write(slab.place, slab.probability)
+    if request.overlay is None:
+        # While this one is written, the image of the next needs the room.
+        read = replace(read, image=None)
     warning = ensemble.predictors[0].far_spacing(read.geometry)
     return SegmentedCase(read=read, segmentation=segmentation, sums=sums, warning=warning)
 
@@ -277,6 +281,7 @@ def finish_case(model: TrainedModel, tidying: PostprocessingSettings, job: Segme
             # It draws, and Matplotlib takes its time to load.
             from sfumato.workflow.preview import write_preview
 
+            assert read.image is not None
             case = Case(id=read.record.id, image=read.image, geometry=read.geometry)
             write_preview(files.overlay_path(job.request.overlay), case, tidy, model.classes)
     known = {

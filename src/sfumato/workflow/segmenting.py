@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,8 @@ def _segment_here(
                 if isinstance(read, ReadCase)
                 else read
             )
+            # The image is large, and is not needed while its segmentation is written.
+            del read, reading
             if writing is not None:
                 yield writing[0], writing[1].result()
                 writing = None
@@ -337,8 +340,8 @@ def _read_ahead(
         )
         for record, known in tasks
     )
-    upcoming = next(readings, None)
+    upcoming = [*islice(readings, 1)]
     for task in tasks:
-        assert upcoming is not None
-        reading, upcoming = upcoming, next(readings, None)
-        yield task, reading
+        upcoming += islice(readings, 1)
+        # Nothing here keeps what is given on.
+        yield task, upcoming.pop(0)
