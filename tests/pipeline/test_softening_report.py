@@ -31,15 +31,15 @@ def test_a_report_tells_how_far_softening_went(
 def test_several_raters_tell_how_well_they_are_predicted(
     sfumato: Callable, rater_data: Path, tmp_path: Path
 ) -> None:
-    brier = {}
+    cross_entropy = {}
     for method in ("none", "superpixel"):
         out = tmp_path / method
         outcome = sfumato("soften", rater_data, "--out", out, "--method", method, "--report")
         assert outcome.code == 0, outcome.err
         cases = json.loads((out / "softness.json").read_text("utf-8"))["cases"]
         assert all(0 < case["brier"] < 2 and case["cross_entropy"] > 0 for case in cases)
-        brier[method] = sum(case["brier"] for case in cases) / len(cases)
-    assert brier["superpixel"] < brier["none"]
+        cross_entropy[method] = sum(case["cross_entropy"] for case in cases) / len(cases)
+    assert cross_entropy["superpixel"] < cross_entropy["none"]
     assert "Cross-entropy" in (tmp_path / "none" / "report.html").read_text("utf-8")
 
 

@@ -241,5 +241,6 @@ def test_deep_supervision_starts_from_any_model_and_leaves_nothing_in_its_own(
             np.testing.assert_allclose(weights[key], values, atol=1e-6)
         description = toml(tmp_path / name / "model" / "model.toml")
         expected = toml(tmp_path / "plain" / "model" / "model.toml")
-        del description["about"], expected["about"]
+        for key in ("about", "weights_sha256"):  # which differ in the last digits
+            del description[key], expected[key]
         assert description == expected
